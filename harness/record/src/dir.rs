@@ -1,0 +1,166 @@
+//! The names of everything in a run directory, and writing files so that nobody sees half of one.
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+/// One run: `results/<experiment>/<UTC stamp>/`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDir(PathBuf);
+
+impl RunDir {
+    /// A run directory that may or may not exist yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self(root.into())
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.0
+    }
+
+    /// `manifest.json`: versions, machine, seeds, settings.
+    pub fn manifest(&self) -> PathBuf {
+        self.0.join("manifest.json")
+    }
+
+    /// `experiment.yaml`: the experiment as the user wrote it.
+    pub fn experiment(&self) -> PathBuf {
+        self.0.join("experiment.yaml")
+    }
+
+    /// `topology.yaml`: the topology as the user wrote it.
+    pub fn topology(&self) -> PathBuf {
+        self.0.join("topology.yaml")
+    }
+
+    /// `plan.json`: everything resolved.
+    pub fn plan(&self) -> PathBuf {
+        self.0.join("plan.json")
+    }
+
+    /// `trials.csv`: one row per trial.
+    pub fn trials(&self) -> PathBuf {
+        self.0.join("trials.csv")
+    }
+
+    /// `throughput.csv`: one row per trial, path and interval.
+    pub fn throughput(&self) -> PathBuf {
+        self.0.join("throughput.csv")
+    }
+
+    /// `requests.csv`: one row per request.
+    pub fn requests(&self) -> PathBuf {
+        self.0.join("requests.csv")
+    }
+
+    /// `events.csv`: what happened when.
+    pub fn events(&self) -> PathBuf {
+        self.0.join("events.csv")
+    }
+
+    /// `summary.csv`: statistics per variant and metric.
+    pub fn summary(&self) -> PathBuf {
+        self.0.join("summary.csv")
+    }
+
+    /// `report.html`.
+    pub fn report(&self) -> PathBuf {
+        self.0.join("report.html")
+    }
+
+    /// `figures/`.
+    pub fn figures(&self) -> PathBuf {
+        self.0.join("figures")
+    }
+
+    /// `harness.log`: what the harness said.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("harness.log")
+    }
+
+    /// `trials/<variant>/<repetition>/` for the first attempt, `…/<repetition>.2/` for the second.
+    pub fn attempt(&self, variant: &str, repetition: u32, attempt: u32) -> PathBuf {
+        let name = if attempt <= 1 {
+            repetition.to_string()
+        } else {
+            format!("{repetition}.{attempt}")
+        };
+        self.0.join("trials").join(variant).join(name)
+    }
+
+    /// Makes the folder of the first attempt that does not exist yet.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn new_attempt(&self, variant: &str, repetition: u32) -> io::Result<PathBuf> {
+        fs::create_dir_all(self.0.join("trials").join(variant))?;
+        for attempt in 1.. {
+            let path = self.attempt(variant, repetition, attempt);
+            match fs::create_dir(&path) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                other => return other.map(|()| path),
+            }
+        }
+        unreachable!("attempts are counted upwards without end")
+    }
+}
+
+/// Writes a whole file or nothing: a temporary file beside it is renamed over it.
+///
+/// # Errors
+/// When the folder cannot be written; names the file.
+pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let attempt = || {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(content)?;
+        let readable = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        file.as_file().set_permissions(readable)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    attempt().map_err(|e: io::Error| {
+        io::Error::new(e.kind(), format!("write {}: {e}", path.display()))
+    })
+}
+
+/// Points `<folder of the run>/latest` at the run.
+///
+/// # Errors
+/// When the link cannot be made.
+pub fn point_latest(run: &RunDir) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (run.0.parent(), run.0.file_name()) else { return Ok(()) };
+    let next = parent.join(format!(".latest-{}", std::process::id()));
+    let _ = fs::remove_file(&next);
+    symlink(name, &next)?;
+    fs::rename(&next, parent.join("latest"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_are_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir::new(folder.path());
+        let first = run.new_attempt("quic", 1).unwrap();
+        let second = run.new_attempt("quic", 1).unwrap();
+        assert!(first.ends_with("trials/quic/1") && second.ends_with("trials/quic/1.2"));
+    }
+
+    #[test]
+    fn latest_moves_on() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            let run = RunDir::new(folder.path().join(name));
+            fs::create_dir(run.root()).unwrap();
+            point_latest(&run).unwrap();
+            assert_eq!(fs::read_link(folder.path().join("latest")).unwrap(), Path::new(name));
+        }
+    }
+}

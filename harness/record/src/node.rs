@@ -1,0 +1,191 @@
+//! The contract between the harness and a node process: its configuration file, the requests it
+//! answers while it runs, and the result it leaves.
+//!
+//! A node is started as `limosa node CONFIG.json`. It answers [`Request`]s as JSON datagrams on a
+//! UDP socket of its namespace's loopback, which a checkpoint carries along and which nobody
+//! outside the namespace can reach. It writes its rows (see [`crate::row`]) into its own folder.
+
+use crate::unit::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+/// What a node is to do, written by the harness as the node's configuration file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum NodeConfig {
+    /// A QUIC server.
+    Server(ServerConfig),
+    /// A QUIC client.
+    Client(ClientConfig),
+}
+
+/// The configuration of a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Where to listen; the wildcard address, so that it can be restored anywhere.
+    pub listen: SocketAddr,
+    /// Where to answer control requests (loopback).
+    pub control: SocketAddr,
+    /// Folder for rows and logs of this node.
+    pub folder: PathBuf,
+    /// PEM file of the certificate chain.
+    pub certificate: PathBuf,
+    /// PEM file of the private key.
+    pub private_key: PathBuf,
+    /// Folder whose files are served; `GET /random` reads `random` in it.
+    pub www: PathBuf,
+    /// Scheme and transport settings.
+    pub transport: Transport,
+}
+
+/// The configuration of a client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientConfig {
+    /// The server's address at the start.
+    pub connect: SocketAddr,
+    /// Addresses to try, in turn, when a connection has died (the scheme `quic`).
+    pub fallback: Vec<SocketAddr>,
+    /// The client's own addresses, one per interface; the first one is the default.
+    pub local: Vec<IpAddr>,
+    /// Where to answer control requests (loopback).
+    pub control: SocketAddr,
+    /// Folder for rows, logs and the result of this node.
+    pub folder: PathBuf,
+    /// PEM file of the certificate authority that the server must be signed by.
+    pub ca: PathBuf,
+    /// The name that the server's certificate must carry.
+    pub server_name: String,
+    /// The path to GET.
+    pub path: String,
+    /// Where the body is saved.
+    pub save_as: PathBuf,
+    /// Scheme and transport settings.
+    pub transport: Transport,
+}
+
+/// How a running server's clients follow it to another address.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheme {
+    /// One path; when the connection has died the client starts again from zero.
+    Quic,
+    /// Nakano et al. 2025: detection and continuation paths of one multipath connection.
+    Multipath,
+}
+
+/// Which transport is imitated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// The window-limited regime of the paper's 2017 stack: the congestion window is capped.
+    #[serde(rename = "paper-2025")]
+    Paper2025,
+    /// The stack as it is.
+    Modern,
+}
+
+/// The congestion controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Congestion {
+    /// RFC 9438, each path for itself.
+    Cubic,
+    /// OLIA, coupled over the paths, as the draft defines it.
+    Olia,
+    /// OLIA as in Linux' mptcp_olia.c.
+    OliaLinux,
+    /// OLIA as in mp-quic, with its decrease factor of 0.85.
+    OliaMpquic,
+}
+
+/// When a detection path probes the new address again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ladder {
+    /// 0.5 s, doubling up to 60 s: the retransmission timer of the paper's stack.
+    Paper,
+    /// Every 100 ms.
+    Fast,
+}
+
+/// Settings that both ends share.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transport {
+    /// The migration scheme.
+    pub scheme: Scheme,
+    /// Which transport is imitated.
+    pub profile: Profile,
+    /// The congestion controller.
+    pub congestion: Congestion,
+    /// The probe ladder of `multipath`.
+    pub ladder: Ladder,
+    /// The connection's idle timeout.
+    pub idle_timeout: Time,
+    /// Length of one row of throughput.
+    pub sample_interval: Time,
+    /// Seed for everything random that is not cryptographic.
+    pub seed: u64,
+    /// Write a qlog into the node's folder.
+    pub qlog: bool,
+    /// Write the TLS secrets into the node's folder (`SSLKEYLOGFILE` format).
+    pub key_log: bool,
+}
+
+/// What the harness asks a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Is it there, and how far is it?
+    Status,
+    /// To a client: start the handshake now.
+    Start,
+    /// To a server: tell all clients that it will move to this address.
+    Announce(SocketAddr),
+    /// Close all connections and exit with 0.
+    Stop,
+}
+
+/// What a node answers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// Why the request could not be carried out; the other fields then mean nothing.
+    pub error: Option<String>,
+    /// Client: when it began its first handshake, CLOCK_REALTIME in ns.
+    pub handshake_started_ns: Option<i64>,
+    /// Client: bytes of the body so far; 0 again after a reconnect.
+    pub body_bytes: u64,
+    /// Server: live connections.
+    pub connections: u64,
+}
+
+/// What a client leaves as `result.json` when it ends, whatever way it ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClientResult {
+    /// Why the download failed; `None` when the whole body arrived.
+    pub error: Option<String>,
+    /// Start of the first handshake, CLOCK_REALTIME in ns.
+    pub handshake_started_ns: i64,
+    /// Arrival of the last byte of the body, CLOCK_REALTIME in ns.
+    pub finished_ns: Option<i64>,
+    /// Bytes of the body in the file.
+    pub bytes: u64,
+    /// SHA-256 of the body in the file, in hexadecimal.
+    pub sha256: Option<String>,
+    /// How many times a new connection had to be made.
+    pub reconnects: u64,
+    /// The longest time without a byte of the body between the first and the last, in ns.
+    pub longest_gap_ns: Option<i64>,
+}
+
+/// Name of the result file in a client's folder.
+pub const RESULT_FILE: &str = "result.json";
+

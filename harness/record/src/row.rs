@@ -1,0 +1,248 @@
+//! The rows of all CSV files. Column names, their units and their order live only here.
+//!
+//! A value that does not exist is `None` and becomes an empty cell, never 0.
+
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+};
+
+/// One row of `trials.csv`: what one trial showed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrialRow {
+    /// Name of the experiment.
+    pub experiment: String,
+    /// Name of the variant.
+    pub variant: String,
+    /// Number of the repetition, from 1.
+    pub repetition: u32,
+    /// Seed of this trial.
+    pub seed: u64,
+    /// `ok`, `failed`, `timeout` or `aborted`.
+    pub status: String,
+    /// Why it is not `ok`.
+    pub reason: Option<String>,
+    /// `valid` or `suspect`: was the machine good enough?
+    pub verdict: Option<String>,
+    /// Why it is `suspect`.
+    pub verdict_reason: Option<String>,
+    /// Migration scheme.
+    pub scheme: String,
+    /// How the process moved: `fixed` for a scripted transfer time; empty without a migration.
+    pub technique: Option<String>,
+    /// From the start of the first handshake to the last byte of the body.
+    pub turnaround_s: Option<f64>,
+    /// Bytes of the body.
+    pub bytes: Option<u64>,
+    /// `bytes` × 8 ÷ `turnaround_s`.
+    pub goodput_bps: Option<f64>,
+    /// From the start of the checkpoint to the end of the restore.
+    pub downtime_s: Option<f64>,
+    /// The longest time without a byte of the body.
+    pub stall_s: Option<f64>,
+    /// From the end of the restore to the next byte of the body.
+    pub resume_delay_s: Option<f64>,
+    /// Duration of the checkpoint.
+    pub checkpoint_s: Option<f64>,
+    /// From the end of the checkpoint to the start of the restore.
+    pub transfer_s: Option<f64>,
+    /// Duration of the restore.
+    pub restore_s: Option<f64>,
+    /// Size of the checkpoint's image files.
+    pub image_bytes: Option<u64>,
+    /// New connections that the client had to make.
+    pub reconnects: Option<u64>,
+    /// When the trial began.
+    pub started_utc: String,
+    /// Whether the body's SHA-256 equals the source's.
+    pub body_matches: Option<bool>,
+    /// Idle round-trip time between the client and the server, minimum, one column per interface
+    /// joined by `;` in the order of the client's interfaces.
+    pub calibrated_rtt_ms: Option<String>,
+    /// Folder of the attempt below the run directory.
+    pub folder: String,
+}
+
+/// One row of `throughput.csv`: bytes that arrived on one path in one interval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ThroughputRow {
+    /// Name of the variant.
+    pub variant: String,
+    /// Number of the repetition, from 1.
+    pub repetition: u32,
+    /// The path: the client's interface, as `eth0`.
+    pub path: String,
+    /// Start of the interval since the start of the handshake.
+    pub t_s: f64,
+    /// Length of the interval.
+    pub interval_s: f64,
+    /// Bytes of UDP payload that arrived.
+    pub bytes: u64,
+}
+
+/// One row of a client's own `throughput.csv`, before the harness knows trial and zero of time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeThroughputRow {
+    /// The client's local address of the path.
+    pub local: std::net::IpAddr,
+    /// Start of the interval, CLOCK_REALTIME in ns.
+    pub t_ns: i64,
+    /// Length of the interval in ns.
+    pub interval_ns: i64,
+    /// Bytes of UDP payload that arrived.
+    pub bytes: u64,
+}
+
+/// One row of `requests.csv`: one request of a request workload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RequestRow {
+    /// Name of the variant.
+    pub variant: String,
+    /// Number of the repetition, from 1.
+    pub repetition: u32,
+    /// Number of the request, from 1.
+    pub request: u64,
+    /// What was asked for.
+    pub object: String,
+    /// When it was sent, since the start of the handshake.
+    pub t_s: f64,
+    /// How long the answer took.
+    pub response_s: Option<f64>,
+    /// Which node answered.
+    pub served_by: Option<String>,
+    /// `ok` or what went wrong.
+    pub outcome: String,
+}
+
+/// One row of `events.csv`. Times are CLOCK_REALTIME in ns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventRow {
+    /// Name of the variant.
+    pub variant: String,
+    /// Number of the repetition, from 1.
+    pub repetition: u32,
+    /// Who: `harness` or the name of a node.
+    pub source: String,
+    /// What happened, as `checkpoint` or `path_established`.
+    pub event: String,
+    /// More about it, in words.
+    pub detail: String,
+    /// When it should have started; empty when nobody planned it.
+    pub planned_ns: Option<i64>,
+    /// When it started.
+    pub started_ns: i64,
+    /// When it was done; equal to `started_ns` for what takes no time.
+    pub done_ns: Option<i64>,
+}
+
+/// One row of a node's own `events.csv`. Times are CLOCK_REALTIME in ns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeEventRow {
+    /// What happened; see the constants in [`event`].
+    pub event: String,
+    /// More about it, in words.
+    pub detail: String,
+    /// When it started.
+    pub started_ns: i64,
+    /// When it was done.
+    pub done_ns: i64,
+}
+
+/// One row of `summary.csv`: one metric over the trials of one variant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SummaryRow {
+    /// Name of the variant.
+    pub variant: String,
+    /// Name of the column of `trials.csv`.
+    pub metric: String,
+    /// Trials with a value.
+    pub n: u64,
+    /// Arithmetic mean.
+    pub mean: f64,
+    /// Median.
+    pub median: f64,
+    /// Smallest value.
+    pub min: f64,
+    /// Largest value.
+    pub max: f64,
+    /// 5th percentile.
+    pub p05: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// Lower end of the 95 % bootstrap interval of the mean.
+    pub ci95_low: Option<f64>,
+    /// Upper end of it.
+    pub ci95_high: Option<f64>,
+}
+
+/// Names of the events that nodes write and other parts look for.
+pub mod event {
+    /// The client sent its first handshake packet.
+    pub const HANDSHAKE_STARTED: &str = "handshake_started";
+    /// A handshake was confirmed.
+    pub const CONNECTED: &str = "connected";
+    /// A path was validated.
+    pub const PATH_ESTABLISHED: &str = "path_established";
+    /// A path was closed by this end.
+    pub const PATH_CLOSED: &str = "path_closed";
+    /// A detection path sent a probe.
+    pub const PROBE: &str = "probe";
+    /// The migration announcement was sent (server) or arrived (client).
+    pub const ANNOUNCEMENT: &str = "announcement";
+    /// The old server has fallen silent.
+    pub const SILENT: &str = "silent";
+    /// The connection died.
+    pub const CONNECTION_LOST: &str = "connection_lost";
+    /// No byte of the body arrived from `started_ns` to `done_ns`.
+    pub const GAP: &str = "gap";
+    /// The last byte of the body arrived.
+    pub const DOWNLOAD_DONE: &str = "download_done";
+}
+
+/// A CSV file that is written row by row, each row on disk before the next is made.
+#[derive(Debug)]
+pub struct RowFile {
+    path: PathBuf,
+    writer: csv::Writer<File>,
+}
+
+impl RowFile {
+    /// Opens a file for appending; a new or empty file gets its header with the first row.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn append(path: &Path) -> io::Result<Self> {
+        let file = File::options().create(true).append(true).open(path)?;
+        let empty = file.metadata()?.len() == 0;
+        let writer = csv::WriterBuilder::new().has_headers(empty).from_writer(file);
+        Ok(Self { path: path.to_owned(), writer })
+    }
+
+    /// Writes one row through to the file.
+    ///
+    /// # Errors
+    /// When the disk is full or the file cannot be written; names the file.
+    pub fn write(&mut self, row: &impl Serialize) -> io::Result<()> {
+        self.writer
+            .serialize(row)
+            .map_err(io::Error::other)
+            .and_then(|()| self.writer.flush())
+            .map_err(|e| io::Error::new(e.kind(), format!("write {}: {e}", self.path.display())))
+    }
+}
+
+/// Reads all rows of a CSV file; a missing file has no rows.
+///
+/// # Errors
+/// When a row is not of this type; names file and line.
+pub fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<Vec<T>> {
+    let file = match File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let rows = csv::Reader::from_reader(file).into_deserialize();
+    rows.collect::<Result<_, _>>()
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display())))
+}

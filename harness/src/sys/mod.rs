@@ -1,0 +1,1 @@
+//! The kernel mechanisms, one per file; they know nothing of spec, plan or lab.
