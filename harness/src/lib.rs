@@ -1,3 +1,14 @@
 //! Limosa, an emulation testbed for server migration over QUIC: the harness.
-#![expect(missing_docs, reason = "skeleton")]
+//!
+//! `spec` reads what the user wrote, `plan` decides everything, `sys` speaks to the kernel, and
+//! the rest runs the experiment. See README.md for the whole picture.
+
+pub mod certificate;
+pub mod cli;
+pub mod plan;
+pub mod progress;
+pub mod run;
+pub mod source;
+pub mod spec;
 pub mod sys;
+pub mod timeline;

@@ -1,0 +1,153 @@
+//! The fully resolved experiment: what will be built, who runs where, what happens when.
+//!
+//! [`resolve`] is pure: it looks at nothing but the two files. Every reference is checked here, so
+//! that what comes later can only fail because of the machine.
+
+mod experiment;
+mod network;
+mod shape;
+mod timeline;
+
+pub use experiment::{resolve, resolve_topology};
+pub use network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan, RulePlan};
+pub use shape::{DelayStage, RateStage, ShapePlan};
+pub use timeline::{Action, StepPlan, When};
+
+use crate::spec::{Expect, Role};
+use indexmap::IndexMap;
+use limosa_record::{
+    node::{Scheme, Transport},
+    unit::{Size, Time},
+};
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+
+/// UDP port of the QUIC servers.
+pub const SERVER_PORT: u16 = 4433;
+
+/// An experiment with everything decided; written as `plan.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What it is called and what it shows.
+    pub experiment: About,
+    /// The network that each trial builds.
+    pub network: Network,
+    /// The processes, by name.
+    pub nodes: IndexMap<String, NodePlan>,
+    /// What the client downloads.
+    pub download: DownloadPlan,
+    /// What is compared, by name.
+    pub variants: IndexMap<String, VariantPlan>,
+    /// All trials in the order in which they run: repetition by repetition.
+    pub trials: Vec<TrialPlan>,
+    /// How long a trial may take at most.
+    pub time_limit: Time,
+    /// How nodes must end.
+    pub expect: IndexMap<String, Expect>,
+}
+
+/// Name and description of an experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// Name of the file without its ending.
+    pub name: String,
+    /// What it shows.
+    pub description: Option<String>,
+    /// Name of the topology.
+    pub topology: String,
+    /// Repetitions of each variant.
+    pub repetitions: u32,
+    /// Seed of the experiment.
+    pub seed: u64,
+}
+
+/// A process and where it starts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodePlan {
+    /// The place where it starts.
+    pub on: String,
+    /// What it is.
+    pub role: Role,
+}
+
+/// What the client downloads.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DownloadPlan {
+    /// The path that is asked for.
+    pub path: String,
+    /// Size of the body.
+    pub size: Size,
+}
+
+/// One of the things that are compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VariantPlan {
+    /// The migration scheme.
+    pub scheme: Scheme,
+    /// All transport settings; the seed is the trial's.
+    pub transport: Transport,
+    /// Where the client connects first.
+    pub connect: SocketAddr,
+    /// Where it tries again when its connection has died.
+    pub fallback: Vec<SocketAddr>,
+    /// The client's own addresses, in the order of its interfaces.
+    pub local: Vec<IpAddr>,
+    /// The client's interfaces of those addresses.
+    pub interfaces: Vec<String>,
+    /// What happens, in the order of planned times as far as they are known.
+    pub timeline: Vec<StepPlan>,
+    /// A published figure.
+    pub reference: Option<ReferencePlan>,
+}
+
+/// A published turnaround time in seconds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReferencePlan {
+    /// Mean.
+    pub mean_s: f64,
+    /// Shortest.
+    pub min_s: Option<f64>,
+    /// Longest.
+    pub max_s: Option<f64>,
+    /// Where it was published.
+    pub source: String,
+}
+
+/// One variant, tried once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialPlan {
+    /// Name of the variant.
+    pub variant: String,
+    /// Number of the repetition, from 1.
+    pub repetition: u32,
+    /// Seed of everything random in it.
+    pub seed: u64,
+}
+
+impl Plan {
+    /// Whether any variant moves a process with CRIU.
+    pub fn needs_criu(&self) -> bool {
+        let moves = |s: &StepPlan| matches!(s.action, Action::Checkpoint { .. });
+        self.variants.values().any(|v| v.timeline.iter().any(moves))
+    }
+
+    /// Whether any link has a delay stage, that is, needs netem.
+    pub fn needs_netem(&self) -> bool {
+        self.network.links.iter().any(|l| l.a_to_b.is_some() || l.b_to_a.is_some())
+    }
+}
+
+/// FNV-1a, 64 bits, then the finaliser of SplitMix64 (Steele, Lea, Flood 2014): a stable hash for
+/// seeds; the same on every machine and in every version.
+pub fn seed_of(parts: &[&[u8]]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for part in parts {
+        let length = (part.len() as u64).to_le_bytes();
+        for byte in length.iter().chain(*part) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}

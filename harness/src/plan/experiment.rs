@@ -1,0 +1,313 @@
+//! Experiment and topology to [`Plan`].
+
+use super::{
+    About, Action, DownloadPlan, Network, NodePlan, Plan, ReferencePlan, SERVER_PORT, TrialPlan,
+    VariantPlan, network, seed_of, timeline,
+};
+use crate::spec::{
+    Document, Experiment, Kind, Node, Problem, Reference, Role, SpecError, Topology, Transport, Variant,
+};
+use indexmap::IndexMap;
+use limosa_record::{
+    node::{self, Congestion, Ladder, Profile, Scheme},
+    unit::{Size, Time},
+};
+use std::net::{IpAddr, SocketAddr};
+
+/// Longest time limit of a trial.
+const MAX_TIME_LIMIT: Time = Time::from_secs(24 * 3600);
+
+/// Largest body.
+const MAX_BODY: Size = Size(1 << 40);
+
+/// Most trials of one run.
+const MAX_TRIALS: u64 = 100_000;
+
+/// Decides everything that an experiment leaves open and checks all of it.
+///
+/// # Errors
+/// All that is wrong with the two files, not only the first.
+pub fn resolve(
+    experiment: &Document<Experiment>,
+    topology: &Document<Topology>,
+) -> Result<Plan, SpecError> {
+    let mut problems = Vec::new();
+    let network = network::resolve(topology, &mut problems);
+    let spec = &experiment.value;
+    check_numbers(experiment, &mut problems);
+    let download = download(experiment, &mut problems);
+    let Some(network) = network else { return Err(SpecError(problems)) };
+    let Some(nodes) = nodes(experiment, &network, &mut problems) else {
+        return Err(SpecError(problems));
+    };
+    check_expectations(experiment, &nodes, &mut problems);
+    for (i, step) in spec.timeline.iter().enumerate() {
+        for (v, name) in step.only.iter().flatten().enumerate() {
+            if !spec.variants.is_empty() && !spec.variants.contains_key(name) {
+                let way = ["timeline".into(), i.into(), "only".into(), v.into()];
+                let known = spec.variants.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>();
+                let hint = Some(format!("the variants are {}", known.join(", ")));
+                problems.push(experiment.problem(&way, format!("there is no variant `{name}`"), hint));
+            }
+        }
+    }
+    let context = timeline::Context { experiment, network: &network, nodes: &nodes };
+    let mut variants = IndexMap::new();
+    for (name, variant) in spec.variants.iter() {
+        let steps = timeline::resolve(&context, name, &mut problems);
+        if let Some(plan) = resolve_variant(spec, variant, &network, &nodes, steps) {
+            variants.insert(name.clone(), plan);
+        }
+    }
+    let (Some(download), true) = (download, problems.is_empty()) else {
+        return Err(SpecError(problems));
+    };
+    let name = |path: &std::path::Path| {
+        path.file_stem().map_or_else(|| "experiment".into(), |n| n.to_string_lossy().into_owned())
+    };
+    let about = About {
+        name: name(&experiment.path),
+        description: spec.description.clone(),
+        topology: name(&topology.path),
+        repetitions: spec.repetitions,
+        seed: spec.seed,
+    };
+    let trials = trials(&about, &variants);
+    let time_limit = spec.time_limit;
+    let expect = expectations(spec, &nodes);
+    Ok(Plan { experiment: about, network, nodes, download, variants, trials, time_limit, expect })
+}
+
+/// Only the network of a topology, for `limosa up`.
+///
+/// # Errors
+/// All that is wrong with the file.
+pub fn resolve_topology(topology: &Document<Topology>) -> Result<Network, SpecError> {
+    let mut problems = Vec::new();
+    network::resolve(topology, &mut problems).ok_or(SpecError(problems))
+}
+
+/// Repetition by repetition, so that a run that is cut off has some of every variant.
+pub(super) fn trials(about: &About, variants: &IndexMap<String, VariantPlan>) -> Vec<TrialPlan> {
+    let seed = about.seed.to_le_bytes();
+    let one = |repetition: u32, variant: &String| TrialPlan {
+        variant: variant.clone(),
+        repetition,
+        seed: seed_of(&[&seed, variant.as_bytes(), &repetition.to_le_bytes()]),
+    };
+    (1..=about.repetitions).flat_map(|r| variants.keys().map(move |v| one(r, v))).collect()
+}
+
+impl Plan {
+    /// The same plan with another number of repetitions or only some variants.
+    pub fn narrow(&mut self, repetitions: Option<u32>, only: &[String]) {
+        if let Some(repetitions) = repetitions {
+            self.experiment.repetitions = repetitions;
+        }
+        if !only.is_empty() {
+            self.variants.retain(|name, _| only.contains(name));
+        }
+        self.trials = trials(&self.experiment, &self.variants);
+    }
+}
+
+fn check_numbers(experiment: &Document<Experiment>, problems: &mut Vec<Problem>) {
+    let spec = &experiment.value;
+    let mut complain = |field: &str, message: String| {
+        problems.push(experiment.problem(&[field.into()], message, None));
+    };
+    if spec.variants.is_empty() {
+        complain("variants", "there is no variant to try".into());
+    }
+    let trials = u64::from(spec.repetitions) * spec.variants.len() as u64;
+    if spec.repetitions == 0 {
+        complain("repetitions", "nothing is tried with 0 repetitions".into());
+    } else if trials > MAX_TRIALS {
+        complain("repetitions", format!("{trials} trials are more than {MAX_TRIALS}"));
+    }
+    if spec.time_limit > MAX_TIME_LIMIT || spec.time_limit < Time::from_secs(1) {
+        complain("time_limit", format!("{} is outside 1s to {MAX_TIME_LIMIT}", spec.time_limit));
+    }
+    let mut transports = vec![(vec!["transport".into()], &spec.transport)];
+    for (name, variant) in spec.variants.iter() {
+        let way = vec!["variants".into(), name.into(), "transport".into()];
+        transports.push((way, &variant.transport));
+    }
+    for (way, transport) in transports {
+        let mut outside = |field: &str, time: Option<Time>, low: Time, high: Time| {
+            if let Some(time) = time.filter(|t| *t < low || *t > high) {
+                let way = [&way[..], &[field.into()]].concat();
+                let message = format!("{time} is outside {low} to {high}");
+                problems.push(experiment.problem(&way, message, None));
+            }
+        };
+        let (ms, s) = (Time::from_millis, Time::from_secs);
+        outside("idle_timeout", transport.idle_timeout, ms(100), s(3600));
+        outside("sample_interval", transport.sample_interval, ms(10), s(60));
+    }
+}
+
+fn download(
+    experiment: &Document<Experiment>,
+    problems: &mut Vec<Problem>,
+) -> Option<DownloadPlan> {
+    let mut complain = |way: &[&str], message: String, hint: &str| {
+        let way: Vec<_> = way.iter().map(|w| (*w).into()).collect();
+        problems.push(experiment.problem(&way, message, Some(hint.into())));
+    };
+    let Some(download) = &experiment.value.workload.download else {
+        complain(&["workload"], "there is no workload".into(), "add `download:`");
+        return None;
+    };
+    let way = |field| ["workload", "download", field];
+    let name = download.path.strip_prefix('/').unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) || name.len() > 64 {
+        let message = format!("`{}` is not a path of one plain name", download.path);
+        complain(&way("path"), message, "write it like `/random`");
+    }
+    if download.size == Size(0) || download.size > MAX_BODY {
+        let message = format!("a body of {} is outside 1B to {MAX_BODY}", download.size);
+        complain(&way("size"), message, "the paper's body has 100MB");
+    }
+    Some(DownloadPlan { path: download.path.clone(), size: download.size })
+}
+
+fn nodes(
+    experiment: &Document<Experiment>,
+    network: &Network,
+    problems: &mut Vec<Problem>,
+) -> Option<IndexMap<String, NodePlan>> {
+    let before = problems.len();
+    let has = |place: &str| {
+        network.places.get(place).is_some_and(|p| p.kind == Kind::Host)
+            && network.address(place).is_some()
+    };
+    let nodes: IndexMap<String, Node> = match &experiment.value.nodes {
+        Some(nodes) => nodes.0.clone(),
+        None => {
+            let server = if has("server-a") { "server-a" } else { "server" };
+            let node = |on: &str, role| Node { on: on.into(), role };
+            IndexMap::from([
+                ("server".into(), node(server, Role::Server)),
+                ("client".into(), node("client", Role::Client)),
+            ])
+        }
+    };
+    for (name, node) in &nodes {
+        if !has(&node.on) {
+            let way = ["nodes".into(), name.into(), "on".into()];
+            let hosts = network.places.keys().filter(|p| has(p)).map(|p| format!("`{p}`"));
+            let hint = Some(format!("the hosts are {}", hosts.collect::<Vec<_>>().join(", ")));
+            let message = format!("there is no host `{}` for the node `{name}`", node.on);
+            problems.push(experiment.problem(&way, message, hint));
+        }
+    }
+    for (role, word) in [(Role::Server, "server"), (Role::Client, "client")] {
+        let count = nodes.values().filter(|n| n.role == role).count();
+        if count != 1 {
+            let message = format!("an experiment has one {word}, this has {count}");
+            problems.push(experiment.problem(&["nodes".into()], message, None));
+        }
+    }
+    let plan = |n: Node| NodePlan { on: n.on, role: n.role };
+    (problems.len() == before).then(|| nodes.into_iter().map(|(k, n)| (k, plan(n))).collect())
+}
+
+fn check_expectations(
+    experiment: &Document<Experiment>,
+    nodes: &IndexMap<String, NodePlan>,
+    problems: &mut Vec<Problem>,
+) {
+    for (name, expect) in experiment.value.expect.iter() {
+        let way = ["expect".into(), name.into()];
+        if !nodes.contains_key(name) {
+            let known = nodes.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
+            let hint = Some(format!("the nodes are {known}"));
+            problems.push(experiment.problem(&way, format!("there is no node `{name}`"), hint));
+        } else if expect.exited.is_some() == expect.signaled.is_some() {
+            let message = "takes exactly one of `exited` and `signaled`".into();
+            problems.push(experiment.problem(&way, message, None));
+        }
+    }
+}
+
+fn expectations(
+    spec: &Experiment,
+    nodes: &IndexMap<String, NodePlan>,
+) -> IndexMap<String, crate::spec::Expect> {
+    let mut expect = spec.expect.0.clone();
+    for (name, _) in nodes.iter().filter(|(_, n)| n.role == Role::Client) {
+        let zero = crate::spec::Expect { exited: Some(0), signaled: None };
+        expect.entry(name.clone()).or_insert(zero);
+    }
+    expect
+}
+
+fn resolve_variant(
+    spec: &Experiment,
+    variant: &Variant,
+    network: &Network,
+    nodes: &IndexMap<String, NodePlan>,
+    timeline: Vec<super::StepPlan>,
+) -> Option<VariantPlan> {
+    let on = |role| nodes.values().find(|n| n.role == role).map(|n| n.on.as_str());
+    let (server, client) = (on(Role::Server)?, on(Role::Client)?);
+    let connect = SocketAddr::new(network.address(server)?, SERVER_PORT);
+    let restored = timeline.iter().filter_map(|s| match &s.action {
+        Action::Restore { on, .. } => network.address(on),
+        _ => None,
+    });
+    let mut fallback: Vec<SocketAddr> =
+        restored.map(|ip| SocketAddr::new(ip, SERVER_PORT)).collect();
+    if fallback.is_empty() {
+        fallback.push(connect);
+    }
+    let mut local: Vec<IpAddr> = Vec::new();
+    let mut interfaces = Vec::new();
+    for interface in &network.places[client].interfaces {
+        let same = interface.addresses.iter().find(|a| a.addr().is_ipv4() == connect.is_ipv4());
+        if let Some(address) = same {
+            local.push(address.addr());
+            interfaces.push(interface.name.clone());
+        }
+    }
+    let transport = transport(variant.scheme, &variant.transport, &spec.transport);
+    let reference = variant.reference.as_ref().map(reference);
+    let scheme = variant.scheme;
+    Some(VariantPlan { scheme, transport, connect, fallback, local, interfaces, timeline, reference })
+}
+
+fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Transport {
+    let profile = own.profile.or(common.profile).unwrap_or(Profile::Modern);
+    let usual = match (scheme, profile) {
+        (Scheme::Quic, _) => Congestion::Cubic,
+        (Scheme::Multipath, Profile::Modern) => Congestion::Olia,
+        (Scheme::Multipath, Profile::Paper2025) => Congestion::OliaMpquic,
+    };
+    let time = |own: Option<Time>, common: Option<Time>, usual| own.or(common).unwrap_or(usual);
+    node::Transport {
+        scheme,
+        profile,
+        congestion: own.congestion.or(common.congestion).unwrap_or(usual),
+        ladder: own.ladder.or(common.ladder).unwrap_or(Ladder::Paper),
+        idle_timeout: time(own.idle_timeout, common.idle_timeout, Time::from_secs(30)),
+        sample_interval: time(
+            own.sample_interval,
+            common.sample_interval,
+            Time::from_millis(100),
+        ),
+        seed: 0,
+        qlog: own.qlog.or(common.qlog).unwrap_or(false),
+        key_log: own.key_log.or(common.key_log).unwrap_or(false),
+    }
+}
+
+fn reference(r: &Reference) -> ReferencePlan {
+    ReferencePlan {
+        mean_s: r.mean.as_secs_f64(),
+        min_s: r.min.map(Time::as_secs_f64),
+        max_s: r.max.map(Time::as_secs_f64),
+        source: r.source.clone(),
+    }
+}

@@ -1,0 +1,578 @@
+//! Addresses, routes and rules of a network.
+//!
+//! Places joined by switches are one segment. Each segment has a subnet per address family: the
+//! one of an address that the user gave, else the next free `10.K.0.0/16`-sized block of
+//! 10.0.0.0/8 as a /24 (or /16 when it has many stations), and `fd00:0:0:K::/64`. Stations are
+//! numbered from 1 in the order of the links, routers from 254 downwards. A host sends through the
+//! first router of its segment; a host with several interfaces also has a table and a rule per
+//! interface, so that what comes from an address leaves through its interface. Routers know the
+//! shortest way to every segment.
+
+use super::shape::{self, ShapePlan};
+use crate::spec::{Document, Family, Kind, Link, Problem, Shape, Topology};
+use indexmap::IndexMap;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+/// The kernel's main routing table.
+pub(super) const MAIN_TABLE: u32 = 254;
+
+/// Table of a multi-homed host's first interface; the next ones follow.
+const FIRST_TABLE: u32 = 100;
+
+/// Longest interface name that Linux takes.
+const MAX_INTERFACE_NAME: usize = 15;
+
+/// All places and links.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// Places by name.
+    pub places: IndexMap<String, PlacePlan>,
+    /// Links in the order of the file.
+    pub links: Vec<LinkPlan>,
+}
+
+/// A place: one namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlacePlan {
+    /// What it does with packets.
+    pub kind: Kind,
+    /// Its interfaces, in the order of the links.
+    pub interfaces: Vec<InterfacePlan>,
+    /// Routes beside those that follow from the addresses.
+    pub routes: Vec<RoutePlan>,
+    /// Rules of multi-homed hosts.
+    pub rules: Vec<RulePlan>,
+}
+
+/// One end of a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfacePlan {
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// Its addresses; none on a switch.
+    pub addresses: Vec<IpNet>,
+    /// Number of its segment.
+    pub segment: usize,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutePlan {
+    /// Where to.
+    pub to: IpNet,
+    /// Through which router; `None` for a neighbour.
+    pub via: Option<IpAddr>,
+    /// Out of which interface.
+    pub interface: String,
+    /// Routing table.
+    pub table: u32,
+}
+
+/// A rule: what comes from this address uses this table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RulePlan {
+    /// Source address.
+    pub from: IpAddr,
+    /// Routing table.
+    pub table: u32,
+}
+
+/// A link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LinkPlan {
+    /// Its name.
+    pub name: String,
+    /// Place and interface of both ends.
+    pub ends: [(String, String); 2],
+    /// Shape from the first end to the second.
+    pub a_to_b: Option<ShapePlan>,
+    /// Shape from the second end to the first.
+    pub b_to_a: Option<ShapePlan>,
+}
+
+impl Network {
+    /// An interface of a place by name.
+    pub fn interface(&self, place: &str, name: &str) -> Option<&InterfacePlan> {
+        self.places.get(place)?.interfaces.iter().find(|i| i.name == name)
+    }
+
+    /// The first address of a place, of the family that comes first.
+    pub fn address(&self, place: &str) -> Option<IpAddr> {
+        self.places.get(place)?.interfaces.iter().find_map(|i| i.addresses.first()).map(IpNet::addr)
+    }
+
+    /// A place's other stations on its segments: own interface, their address, their MAC.
+    pub fn neighbours<'a>(
+        &'a self,
+        place: &'a str,
+    ) -> impl Iterator<Item = (&'a str, IpAddr, [u8; 6])> {
+        let own = self.places.get(place).into_iter().flat_map(|p| &p.interfaces);
+        own.filter(|i| !i.addresses.is_empty()).flat_map(move |mine| {
+            let others = self.places.iter().filter(move |(name, _)| *name != place);
+            others.flat_map(|(_, p)| &p.interfaces).filter(|i| i.segment == mine.segment).flat_map(
+                move |i| i.addresses.iter().map(move |a| (&*mine.name, a.addr(), i.mac)),
+            )
+        })
+    }
+}
+
+/// Resolves a topology, adding what is wrong with it to `problems`.
+pub(super) fn resolve(
+    topology: &Document<Topology>,
+    problems: &mut Vec<Problem>,
+) -> Option<Network> {
+    let before = problems.len();
+    let mut network = places_and_links(topology, problems);
+    if problems.len() > before {
+        return None;
+    }
+    number_segments(&mut network);
+    give_addresses(topology, &mut network, problems);
+    if problems.len() > before {
+        return None;
+    }
+    route(&mut network);
+    Some(network)
+}
+
+fn places_and_links(topology: &Document<Topology>, problems: &mut Vec<Problem>) -> Network {
+    let spec = &topology.value;
+    // A shape of both directions would tell its problem twice.
+    let mut complain = |way: &[crate::spec::PathStep], message, hint| {
+        let problem = topology.problem(way, message, hint);
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    };
+    let empty = |kind| PlacePlan { kind, interfaces: vec![], routes: vec![], rules: vec![] };
+    let mut places: IndexMap<String, PlacePlan> =
+        spec.nodes.iter().map(|(name, p)| (name.clone(), empty(p.kind))).collect();
+    let mut links: Vec<LinkPlan> = Vec::new();
+    if spec.families.is_empty() {
+        complain(&["families".into()], "no address family is left".into(), None);
+    }
+    let mut station = 0_u32;
+    for (i, link) in spec.links.iter().enumerate() {
+        let at = |field: &str| vec!["links".into(), i.into(), field.into()];
+        let mut ends = Vec::new();
+        for (e, end) in link.ends.iter().enumerate() {
+            let way = [at("ends"), vec![e.into()]].concat();
+            let (name, interface) = match end.split_once('.') {
+                Some((name, interface)) => (name, Some(interface)),
+                None => (end.as_str(), None),
+            };
+            let Some(place) = places.get_mut(name) else {
+                let known = spec.nodes.keys().map(|n| format!("`{n}`")).collect::<Vec<_>>();
+                let hint = Some(format!("the nodes are {}", known.join(", ")));
+                complain(&way, format!("there is no node `{name}`"), hint);
+                continue;
+            };
+            let prefix = if place.kind == Kind::Switch { "port" } else { "eth" };
+            let interface =
+                interface.map_or_else(|| format!("{prefix}{}", place.interfaces.len()), Into::into);
+            if let Err(why) = check_interface_name(&interface) {
+                complain(&way, why, None);
+                continue;
+            }
+            if place.interfaces.iter().any(|i| i.name == interface) {
+                let hint = Some("an interface is the end of one link".into());
+                complain(&way, format!("`{name}.{interface}` is in use already"), hint);
+                continue;
+            }
+            station += 1;
+            let [_, b, c, d] = station.to_be_bytes();
+            let mac = [0x02, 0x4c, 0x00, b, c, d];
+            let plan = InterfacePlan { name: interface.clone(), mac, addresses: vec![], segment: 0 };
+            place.interfaces.push(plan);
+            ends.push((name.to_owned(), interface));
+        }
+        let Ok([a, b]) = <[_; 2]>::try_from(ends) else { continue };
+        let name = link.name.clone().unwrap_or_else(|| format!("{}--{}", a.0, b.0));
+        if links.iter().any(|l| l.name == name) {
+            let hint = Some("give one of them a `name`".into());
+            complain(&at("ends"), format!("two links are called `{name}`"), hint);
+        }
+        if a.0 == b.0 {
+            complain(&at("ends"), format!("both ends are on `{}`", a.0), None);
+        }
+        let shapes = link_shapes(link);
+        if link.shape.is_some() && (link.a_to_b.is_some() || link.b_to_a.is_some()) {
+            let hint = Some("`shape` is both directions, the others are one each".into());
+            complain(&at("shape"), "`shape` excludes `a_to_b` and `b_to_a`".into(), hint);
+        }
+        let mut resolved = shapes.map(|(field, shape)| {
+            let shape = shape?;
+            let failed = |(name, why): shape::FieldError| {
+                let given = field_is_given(shape, name);
+                let way = if given { [at(field), vec![name.into()]].concat() } else { at(field) };
+                complain(&way, why, None);
+            };
+            shape::resolve(shape).map_err(failed).ok()
+        });
+        let [a_to_b, b_to_a] = [resolved[0].take(), resolved[1].take()];
+        links.push(LinkPlan { name, ends: [a, b], a_to_b, b_to_a });
+    }
+    for (name, place) in spec.nodes.iter() {
+        for interface in place.interfaces.keys() {
+            if !places[name].interfaces.iter().any(|i| i.name == *interface) {
+                let way = ["nodes".into(), name.into(), "interfaces".into(), interface.into()];
+                let hint = Some("interfaces come into being as ends of links".into());
+                complain(&way, format!("no link ends at `{name}.{interface}`"), hint);
+            }
+        }
+    }
+    Network { places, links }
+}
+
+/// Both directions, with the field they stand in. A link shaped in one direction only gets an
+/// open shape in the other, since both go through the same middle.
+fn link_shapes(link: &Link) -> [(&'static str, Option<&Shape>); 2] {
+    const OPEN: &Shape = &Shape {
+        rate: None,
+        burst: None,
+        latency: None,
+        queue: None,
+        delay: None,
+        jitter: None,
+        loss: None,
+        duplicate: None,
+        corrupt: None,
+        reorder: None,
+    };
+    if let Some(shape) = &link.shape {
+        return [("shape", Some(shape)), ("shape", Some(shape))];
+    }
+    let any = link.a_to_b.is_some() || link.b_to_a.is_some();
+    let open = any.then_some(OPEN);
+    [("a_to_b", link.a_to_b.as_ref().or(open)), ("b_to_a", link.b_to_a.as_ref().or(open))]
+}
+
+fn field_is_given(shape: &Shape, field: &str) -> bool {
+    let json = serde_json::to_value(shape).unwrap_or_default();
+    json.get(field).is_some_and(|v| !v.is_null())
+}
+
+fn check_interface_name(name: &str) -> Result<(), String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.len() > MAX_INTERFACE_NAME || !name.chars().all(plain) {
+        return Err(format!(
+            "`{name}` cannot be an interface: letters, digits, `-` and `_`, {MAX_INTERFACE_NAME} at most"
+        ));
+    }
+    if name == "lo" {
+        return Err("`lo` is every node's loopback".into());
+    }
+    Ok(())
+}
+
+/// Numbers segments in the order of the links: ends of a link, and all ports of a switch, are in
+/// the same one.
+fn number_segments(network: &mut Network) {
+    let ends: Vec<[(String, String); 2]> = network.links.iter().map(|l| l.ends.clone()).collect();
+    let mut number: Vec<usize> = (0..ends.len()).collect();
+    // Links that meet in a switch are one segment; repeat until nothing changes.
+    loop {
+        let mut changed = false;
+        for place in network.places.iter().filter(|(_, p)| p.kind == Kind::Switch).map(|p| p.0) {
+            let here = |l: &usize| ends[*l].iter().any(|e| e.0 == *place);
+            let at: Vec<usize> = (0..ends.len()).filter(here).collect();
+            let Some(least) = at.iter().map(|l| number[*l]).min() else { continue };
+            for link in at {
+                changed |= std::mem::replace(&mut number[link], least) != least;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    let order: BTreeSet<usize> = number.iter().copied().collect();
+    let dense: BTreeMap<usize, usize> = order.into_iter().enumerate().map(|(i, n)| (n, i)).collect();
+    for (link, pair) in ends.iter().enumerate() {
+        for (place, interface) in pair {
+            let interfaces = &mut network.places[place].interfaces;
+            if let Some(i) = interfaces.iter_mut().find(|i| i.name == *interface) {
+                i.segment = dense[&number[link]];
+            }
+        }
+    }
+}
+
+/// Stations of a segment: place and number of the interface, in the order of MACs, that is, links.
+fn stations(network: &Network) -> BTreeMap<usize, Vec<(String, usize)>> {
+    let mut all: Vec<([u8; 6], usize, String, usize)> = Vec::new();
+    for (name, place) in network.places.iter().filter(|(_, p)| p.kind != Kind::Switch) {
+        for (i, interface) in place.interfaces.iter().enumerate() {
+            all.push((interface.mac, interface.segment, name.clone(), i));
+        }
+    }
+    all.sort();
+    let mut segments: BTreeMap<usize, Vec<(String, usize)>> = BTreeMap::new();
+    for (_, segment, name, i) in all {
+        segments.entry(segment).or_default().push((name, i));
+    }
+    segments
+}
+
+fn give_addresses(
+    topology: &Document<Topology>,
+    network: &mut Network,
+    problems: &mut Vec<Problem>,
+) {
+    let segments = stations(network);
+    let mut taken: BTreeMap<IpAddr, String> = BTreeMap::new();
+    let mut subnets: BTreeMap<(usize, bool), IpNet> = BTreeMap::new();
+    // First what the user gave, because it decides subnets and takes numbers.
+    for (segment, members) in &segments {
+        for (place, i) in members {
+            let interface = network.places[place].interfaces[*i].name.clone();
+            let given = topology.value.nodes[place].interfaces.get(&interface);
+            for (a, text) in given.iter().flat_map(|g| g.addresses.iter().enumerate()) {
+                let way = [
+                    "nodes".into(),
+                    place.into(),
+                    "interfaces".into(),
+                    (&interface).into(),
+                    "addresses".into(),
+                    a.into(),
+                ];
+                match check_address(text, *segment, &subnets, &taken) {
+                    Ok(net) => {
+                        subnets.insert((*segment, is_v4(&net)), net.trunc());
+                        taken.insert(net.addr(), format!("{place}.{interface}"));
+                        network.places[place].interfaces[*i].addresses.push(net);
+                    }
+                    Err((message, hint)) => problems.push(topology.problem(&way, message, hint)),
+                }
+            }
+        }
+    }
+    let mut block = 0_u16;
+    for (segment, members) in &segments {
+        for family in &topology.value.families {
+            let v4 = *family == Family::Ipv4;
+            let subnet = match subnets.get(&(*segment, v4)) {
+                Some(net) => *net,
+                None => loop {
+                    let Some(net) = free_block(block, v4, members.len()) else {
+                        let message = "the network has more segments than 10.0.0.0/8 has blocks";
+                        problems.push(topology.problem(&["links".into()], message.into(), None));
+                        return;
+                    };
+                    let overlaps = |other: &IpNet| other.contains(&net) || net.contains(other);
+                    if !subnets.values().any(overlaps) {
+                        break net;
+                    }
+                    block += 1;
+                },
+            };
+            subnets.insert((*segment, v4), subnet);
+            let (mut up, mut down) = (1_u32, 254_u32);
+            for (place, i) in members {
+                let interfaces = &mut network.places[place];
+                let router = interfaces.kind == Kind::Router;
+                let interface = &mut interfaces.interfaces[*i];
+                if interface.addresses.iter().any(|a| is_v4(a) == v4) {
+                    continue;
+                }
+                let net = loop {
+                    let number = if router { &mut down } else { &mut up };
+                    let ip = nth(subnet, *number);
+                    *number = if router { number.wrapping_sub(1) } else { *number + 1 };
+                    let Some(ip) = ip else {
+                        let message = format!("{subnet} has no address left for `{place}`");
+                        problems.push(topology.problem(&["links".into()], message, None));
+                        return;
+                    };
+                    if !taken.contains_key(&ip) {
+                        taken.insert(ip, format!("{place}.{}", interface.name));
+                        break IpNet::new(ip, subnet.prefix_len()).unwrap_or(subnet);
+                    }
+                };
+                interface.addresses.push(net);
+            }
+        }
+        block += 1;
+    }
+    // The first family of the file comes first on every interface.
+    let v4_first = topology.value.families.first() == Some(&Family::Ipv4);
+    for place in network.places.values_mut() {
+        for interface in &mut place.interfaces {
+            interface.addresses.sort_by_key(|a| is_v4(a) != v4_first);
+        }
+    }
+}
+
+fn check_address(
+    text: &str,
+    segment: usize,
+    subnets: &BTreeMap<(usize, bool), IpNet>,
+    taken: &BTreeMap<IpAddr, String>,
+) -> Result<IpNet, (String, Option<String>)> {
+    let net: IpNet = text.parse().map_err(|_| {
+        let hint = Some("write it like `10.1.0.3/24` or `fd00::3/64`".into());
+        (format!("`{text}` is not an address with a prefix length"), hint)
+    })?;
+    let ip = net.addr();
+    if ip.is_loopback() || ip.is_multicast() || ip.is_unspecified() {
+        return Err((format!("`{ip}` is not an address of a host"), None));
+    }
+    if net.hosts().count() > 1 && is_v4(&net) && (ip == net.network() || ip == net.broadcast()) {
+        return Err((format!("`{ip}` is the network or broadcast address of {}", net.trunc()), None));
+    }
+    if let Some(owner) = taken.get(&ip) {
+        return Err((format!("`{ip}` is taken by `{owner}`"), None));
+    }
+    for ((other, _), subnet) in subnets {
+        if *other == segment && is_v4(subnet) == is_v4(&net) && subnet.trunc() != net.trunc() {
+            let hint = Some("nodes joined by switches share a subnet".into());
+            return Err((format!("`{net}` is not in {subnet}, which this segment has"), hint));
+        }
+        if *other != segment && (subnet.contains(&net.trunc()) || net.trunc().contains(subnet)) {
+            let hint = Some("each segment has a subnet of its own".into());
+            return Err((format!("`{net}` overlaps {subnet} of another segment"), hint));
+        }
+    }
+    Ok(net)
+}
+
+fn is_v4(net: &IpNet) -> bool {
+    matches!(net, IpNet::V4(_))
+}
+
+fn free_block(block: u16, v4: bool, stations: usize) -> Option<IpNet> {
+    if !v4 {
+        return Ipv6Net::new(Ipv6Addr::new(0xfd00, 0, 0, block, 0, 0, 0, 0), 64).ok().map(IpNet::V6);
+    }
+    let second = u8::try_from(block).ok()?;
+    let prefix = if stations <= 200 { 24 } else { 16 };
+    Ipv4Net::new(Ipv4Addr::new(10, second, 0, 0), prefix).ok().map(IpNet::V4)
+}
+
+/// The n-th address of a subnet, if that is a host's.
+fn nth(subnet: IpNet, n: u32) -> Option<IpAddr> {
+    let ip = match subnet {
+        IpNet::V4(net) => {
+            let ip = Ipv4Addr::from(u32::from(net.network()).checked_add(n)?);
+            (ip != net.network() && ip != net.broadcast()).then_some(IpAddr::V4(ip))?
+        }
+        IpNet::V6(net) => Ipv6Addr::from(u128::from(net.network()) + u128::from(n)).into(),
+    };
+    subnet.contains(&ip).then_some(ip)
+}
+
+fn route(network: &mut Network) {
+    let segments = stations(network);
+    let subnets: BTreeMap<usize, Vec<IpNet>> = segments
+        .iter()
+        .map(|(segment, members)| {
+            let (place, i) = &members[0];
+            let nets = network.places[place].interfaces[*i].addresses.iter().map(IpNet::trunc);
+            (*segment, nets.collect())
+        })
+        .collect();
+    // Routers on each segment, with their interface there.
+    let is_router = |place: &str| network.places[place].kind == Kind::Router;
+    let routers: BTreeMap<usize, Vec<&(String, usize)>> = segments
+        .iter()
+        .map(|(s, members)| (*s, members.iter().filter(|m| is_router(&m.0)).collect()))
+        .collect();
+    let mut planned: Vec<(String, Vec<RoutePlan>, Vec<RulePlan>)> = Vec::new();
+    for (name, place) in &network.places {
+        let mut routes = Vec::new();
+        let mut rules = Vec::new();
+        match place.kind {
+            Kind::Switch => {}
+            Kind::Host => host_routes(network, place, &routers, &mut routes, &mut rules),
+            Kind::Router => {
+                for (segment, (through, via)) in ways(network, place, &routers) {
+                    for to in &subnets[&segment] {
+                        let next = via.iter().find(|ip| ip.is_ipv4() == is_v4(to)).copied();
+                        if let Some(next) = next {
+                            let interface = through.clone();
+                            let table = MAIN_TABLE;
+                            routes.push(RoutePlan { to: *to, via: Some(next), interface, table });
+                        }
+                    }
+                }
+            }
+        }
+        planned.push((name.clone(), routes, rules));
+    }
+    for (name, routes, rules) in planned {
+        network.places[&name].routes = routes;
+        network.places[&name].rules = rules;
+    }
+}
+
+fn host_routes(
+    network: &Network,
+    place: &PlacePlan,
+    routers: &BTreeMap<usize, Vec<&(String, usize)>>,
+    routes: &mut Vec<RoutePlan>,
+    rules: &mut Vec<RulePlan>,
+) {
+    let mut has_default: BTreeSet<bool> = BTreeSet::new();
+    let multi_homed = place.interfaces.len() > 1;
+    for (table, interface) in (FIRST_TABLE..).zip(&place.interfaces) {
+        let gateway = routers[&interface.segment].first();
+        for address in &interface.addresses {
+            let v4 = is_v4(address);
+            let gateway = gateway.and_then(|(router, i)| {
+                let theirs = &network.places[router].interfaces[*i].addresses;
+                theirs.iter().find(|a| is_v4(a) == v4).map(IpNet::addr)
+            });
+            let to = if v4 { IpNet::V4(Ipv4Net::default()) } else { IpNet::V6(Ipv6Net::default()) };
+            let name = &interface.name;
+            let route = |to, via, table| RoutePlan { to, via, interface: name.clone(), table };
+            if multi_homed {
+                rules.push(RulePlan { from: address.addr(), table });
+                routes.push(route(address.trunc(), None, table));
+                routes.extend(gateway.map(|via| route(to, Some(via), table)));
+            }
+            if let Some(via) = gateway
+                && has_default.insert(v4)
+            {
+                routes.push(route(to, Some(via), MAIN_TABLE));
+            }
+        }
+    }
+}
+
+/// For a router: each segment that it is not on, with the interface and the addresses of the next
+/// router on a shortest way (breadth first).
+fn ways(
+    network: &Network,
+    place: &PlacePlan,
+    routers: &BTreeMap<usize, Vec<&(String, usize)>>,
+) -> BTreeMap<usize, (String, Vec<IpAddr>)> {
+    let mut seen: BTreeSet<usize> = place.interfaces.iter().map(|i| i.segment).collect();
+    let mut found = BTreeMap::new();
+    let mut queue: VecDeque<(usize, Option<(String, Vec<IpAddr>)>)> =
+        place.interfaces.iter().map(|i| (i.segment, None)).collect();
+    while let Some((segment, first_hop)) = queue.pop_front() {
+        for (router, i) in routers[&segment].iter().map(|r| (&r.0, r.1)) {
+            let entry = &network.places[router].interfaces[i];
+            let hop = first_hop.clone().or_else(|| {
+                let own = place.interfaces.iter().find(|o| o.segment == segment)?;
+                let via = entry.addresses.iter().map(IpNet::addr).collect();
+                Some((own.name.clone(), via))
+            });
+            for next in &network.places[router].interfaces {
+                if seen.insert(next.segment) {
+                    if let Some(hop) = &hop {
+                        found.insert(next.segment, hop.clone());
+                    }
+                    queue.push_back((next.segment, hop.clone()));
+                }
+            }
+        }
+    }
+    found
+}

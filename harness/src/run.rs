@@ -1,0 +1,201 @@
+//! A whole experiment: every trial of a plan that has no row yet, one row each, written as the
+//! trial ends. How a trial is made is the business of a [`Laboratory`].
+
+use crate::{
+    plan::{Plan, TrialPlan},
+    progress::Progress,
+};
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, stream};
+use limosa_record::{
+    clock,
+    dir::{RunDir, point_latest, write_whole},
+    row::{self, EventRow, RequestRow, RowFile, ThroughputRow, TrialRow},
+};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+use tokio::sync::watch;
+
+/// What one trial leaves.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TrialRecord {
+    /// Its row.
+    pub row: TrialRow,
+    /// Its rows of throughput.
+    pub throughput: Vec<ThroughputRow>,
+    /// Its events.
+    pub events: Vec<EventRow>,
+    /// Its requests.
+    pub requests: Vec<RequestRow>,
+}
+
+/// Tries one variant once. Whatever goes wrong becomes the row's status and reason.
+pub trait Laboratory {
+    /// Runs one trial; its files go into `folder`; `phase` is told what it is doing. `None` when
+    /// it was interrupted, so that there is nothing to tell.
+    fn trial(
+        &self,
+        trial: &TrialPlan,
+        folder: &Path,
+        phase: &dyn Fn(&str),
+    ) -> impl Future<Output = Option<TrialRecord>>;
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// All trials are `ok`.
+    Ok,
+    /// Some are not.
+    SomeFailed,
+    /// It was interrupted; the rows so far are kept.
+    Interrupted,
+}
+
+/// Makes a new run directory, or finds the one to go on with, and puts the experiment's files in.
+///
+/// # Errors
+/// When it cannot be written, or when `resume` finds another plan in it.
+pub fn prepare(
+    results: &Path,
+    plan: &Plan,
+    experiment_yaml: &str,
+    topology_yaml: &str,
+    resume: bool,
+) -> anyhow::Result<RunDir> {
+    let home = results.join(&plan.experiment.name);
+    let plan_json = format!("{:#}\n", serde_json::to_value(plan)?);
+    if resume {
+        let latest = fs::canonicalize(home.join("latest")).with_context(|| {
+            format!("nothing to resume: there is no run in {}", home.display())
+        })?;
+        let run = RunDir::new(latest);
+        let before = fs::read_to_string(run.plan())
+            .with_context(|| format!("read {}", run.plan().display()))?;
+        if let Some(difference) = first_difference(&before, &plan_json) {
+            bail!(
+                "the experiment has changed since {} was begun: {difference}\n  hint: run it without --resume",
+                run.root().display()
+            );
+        }
+        return Ok(run);
+    }
+    fs::create_dir_all(&home).with_context(|| format!("make {}", home.display()))?;
+    let run = new_run_dir(&home)?;
+    write_whole(&run.experiment(), experiment_yaml.as_bytes())?;
+    write_whole(&run.topology(), topology_yaml.as_bytes())?;
+    write_whole(&run.plan(), plan_json.as_bytes())?;
+    point_latest(&run).with_context(|| format!("point latest at {}", run.root().display()))?;
+    Ok(run)
+}
+
+/// Two runs that start in the same second get directories of their own.
+fn new_run_dir(home: &Path) -> anyhow::Result<RunDir> {
+    let stamp = clock::utc_stamp(clock::now_ns());
+    for n in 1.. {
+        let name = if n == 1 { stamp.clone() } else { format!("{stamp}-{n}") };
+        let path = home.join(name);
+        match fs::create_dir(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            other => {
+                other.with_context(|| format!("make {}", path.display()))?;
+                return Ok(RunDir::new(path));
+            }
+        }
+    }
+    unreachable!("numbers do not end")
+}
+
+fn first_difference(before: &str, now: &str) -> Option<String> {
+    let (mut old, mut new) = (before.lines(), now.lines());
+    loop {
+        match (old.next(), new.next()) {
+            (None, None) => return None,
+            (a, b) if a == b => {}
+            (a, b) => {
+                let show = |l: Option<&str>| l.map_or("nothing".into(), |l| l.trim().to_owned());
+                return Some(format!("it was {}, it is {}", show(a), show(b)));
+            }
+        }
+    }
+}
+
+/// The four files that grow with each trial.
+struct Rows {
+    trials: RowFile,
+    throughput: RowFile,
+    events: RowFile,
+    requests: PathBuf,
+}
+
+impl Rows {
+    fn open(run: &RunDir) -> std::io::Result<Self> {
+        Ok(Self {
+            trials: RowFile::append(&run.trials())?,
+            throughput: RowFile::append(&run.throughput())?,
+            events: RowFile::append(&run.events())?,
+            requests: run.requests(),
+        })
+    }
+
+    /// The trial's own row comes last: when it is there, all the others are.
+    fn write(&mut self, record: &TrialRecord) -> std::io::Result<()> {
+        record.throughput.iter().try_for_each(|row| self.throughput.write(row))?;
+        record.events.iter().try_for_each(|row| self.events.write(row))?;
+        if !record.requests.is_empty() {
+            let mut requests = RowFile::append(&self.requests)?;
+            record.requests.iter().try_for_each(|row| requests.write(row))?;
+        }
+        self.trials.write(&record.row)
+    }
+}
+
+/// Runs all trials of the plan that have no row yet, `jobs` at a time; rows keep the plan's order.
+///
+/// # Errors
+/// When the run directory cannot be read or written.
+pub async fn run(
+    plan: &Plan,
+    run: &RunDir,
+    laboratory: &impl Laboratory,
+    jobs: usize,
+    progress: &Progress,
+    mut interrupted: watch::Receiver<bool>,
+) -> anyhow::Result<Ending> {
+    let before: Vec<TrialRow> = row::read(&run.trials())?;
+    let done: HashSet<(&str, u32)> =
+        before.iter().map(|r| (r.variant.as_str(), r.repetition)).collect();
+    let todo: Vec<&TrialPlan> =
+        plan.trials.iter().filter(|t| !done.contains(&(t.variant.as_str(), t.repetition))).collect();
+    progress.begin(plan.trials.len(), before.len());
+    let mut failed = before.iter().any(|r| r.status != "ok");
+    let mut rows = Rows::open(run)?;
+    let stop = interrupted.clone();
+    let one = async |trial: &TrialPlan| -> anyhow::Result<Option<TrialRecord>> {
+        if *stop.borrow() {
+            return Ok(None);
+        }
+        let folder = run.new_attempt(&trial.variant, trial.repetition)?;
+        let bar = progress.trial(trial);
+        let mut record = laboratory.trial(trial, &folder, &|phase| bar.phase(phase)).await;
+        if let Some(record) = &mut record {
+            let below = folder.strip_prefix(run.root()).unwrap_or(&folder);
+            record.row.folder = below.display().to_string();
+        }
+        Ok(record)
+    };
+    let mut records = stream::iter(todo).map(one).buffered(jobs.max(1));
+    while let Some(record) = records.next().await {
+        let Some(record) = record? else { return Ok(Ending::Interrupted) };
+        rows.write(&record)?;
+        failed |= record.row.status != "ok";
+        progress.finished(&record.row);
+    }
+    if *interrupted.borrow_and_update() {
+        return Ok(Ending::Interrupted);
+    }
+    Ok(if failed { Ending::SomeFailed } else { Ending::Ok })
+}

@@ -1,0 +1,81 @@
+//! The body that clients download: seeded random bytes in a file, and their SHA-256.
+
+use anyhow::Context;
+use sha2::{Digest, Sha256};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    path::Path,
+};
+
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Writes `bytes` bytes of the SplitMix64 sequence (Steele, Lea, Flood 2014) that starts at
+/// `seed`, and returns their SHA-256 in hexadecimal.
+///
+/// # Errors
+/// When the file cannot be written, a full disk for example.
+pub fn create(path: &Path, bytes: u64, seed: u64) -> anyhow::Result<String> {
+    let attempt = || -> std::io::Result<String> {
+        let mut file = File::create(path)?;
+        let mut hash = Sha256::new();
+        let mut chunk = vec![0_u8; CHUNK_BYTES];
+        let (mut state, mut left) = (seed, bytes);
+        while left > 0 {
+            for word in chunk.chunks_exact_mut(8) {
+                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mut z = state;
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                word.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes());
+            }
+            let length = usize::try_from(left).map_or(CHUNK_BYTES, |l| l.min(CHUNK_BYTES));
+            file.write_all(&chunk[..length])?;
+            hash.update(&chunk[..length]);
+            left -= length as u64;
+        }
+        file.flush()?;
+        Ok(hex(&hash.finalize()))
+    };
+    attempt().with_context(|| format!("write the body {}", path.display()))
+}
+
+/// The SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn sha256(path: &Path) -> anyhow::Result<String> {
+    let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let mut hash = Sha256::new();
+    let mut chunk = vec![0_u8; CHUNK_BYTES];
+    loop {
+        let n = file.read(&mut chunk).with_context(|| format!("read {}", path.display()))?;
+        if n == 0 {
+            return Ok(hex(&hash.finalize()));
+        }
+        hash.update(&chunk[..n]);
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn same_seed_same_body() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = |name: &str, seed| {
+            let path = folder.path().join(name);
+            let hash = create(&path, 3_000_001, seed).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), 3_000_001);
+            assert_eq!(sha256(&path).unwrap(), hash);
+            hash
+        };
+        assert_eq!(make("a", 7), make("b", 7));
+        assert_ne!(make("c", 7), make("d", 8));
+    }
+}

@@ -1,0 +1,405 @@
+//! What the user wrote: the YAML of a topology and of an experiment, field by field.
+//!
+//! Reading never looks at the machine, so a file that is right on one machine is right on all.
+//! The doc comments here become the descriptions in `schema.json`.
+
+mod load;
+mod named;
+
+pub use load::{
+    Document, Location, Problem, SpecError, Step as PathStep, load_experiment, load_topology,
+};
+pub use named::Named;
+
+use limosa_record::{
+    node::{Congestion, Ladder, Profile, Scheme},
+    unit::{Rate, Ratio, Size, Time},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The only version of both formats so far.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// A network: places and the links between them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// What it shows, in a sentence.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// Address families that every interface gets an address of; both when left out.
+    #[serde(default = "both_families")]
+    pub families: Vec<Family>,
+    /// Hosts, switches and routers by name.
+    pub nodes: Named<Place>,
+    /// Links; their order is the order in which addresses are given.
+    pub links: Vec<Link>,
+}
+
+fn both_families() -> Vec<Family> {
+    vec![Family::Ipv4, Family::Ipv6]
+}
+
+/// An address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// IPv4, from 10.0.0.0/8.
+    Ipv4,
+    /// IPv6, from fd00::/16.
+    Ipv6,
+}
+
+/// A place in the network: one namespace.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Place {
+    /// What it does with packets; a host when left out.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Settings of interfaces that need any, by interface name.
+    #[serde(default)]
+    pub interfaces: Named<Interface>,
+}
+
+/// What a place does with packets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Has addresses and runs programs. With several interfaces it answers on each through that
+    /// interface (a routing table and rule each).
+    #[default]
+    Host,
+    /// An Ethernet bridge without addresses.
+    Switch,
+    /// Forwards packets between its interfaces.
+    Router,
+}
+
+/// Settings of one interface.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Interface {
+    /// Addresses with their prefix length, as `10.1.0.3/24`; one per family at most. Families
+    /// without one here get an address chosen by Limosa.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+}
+
+/// A link between two places.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Its two ends, as `node.interface`; for a switch `node` is enough.
+    pub ends: [String; 2],
+    /// A name for the timeline; `<first node>--<second node>` when left out.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Shape of both directions.
+    #[serde(default)]
+    pub shape: Option<Shape>,
+    /// Shape from the first end to the second.
+    #[serde(default)]
+    pub a_to_b: Option<Shape>,
+    /// Shape from the second end to the first.
+    #[serde(default)]
+    pub b_to_a: Option<Shape>,
+}
+
+/// What happens to packets in one direction of a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Shape {
+    /// Rate of the token bucket (tbf). Unlimited when left out.
+    #[serde(default)]
+    pub rate: Option<Rate>,
+    /// Depth of the token bucket; the larger of 2 packets and 1 ms at `rate` when left out.
+    #[serde(default)]
+    pub burst: Option<Size>,
+    /// Longest time in the queue, in tc's sense: the queue holds rate × latency + burst.
+    #[serde(default)]
+    pub latency: Option<Time>,
+    /// Size of the queue before the rate limit, instead of `latency`. One bandwidth-delay product
+    /// of the link's round trip, and 32 packets at the least, when both are left out.
+    #[serde(default)]
+    pub queue: Option<Size>,
+    /// Propagation delay.
+    #[serde(default)]
+    pub delay: Option<Time>,
+    /// Uniform variation of the delay, ± this; keeps the order of packets.
+    #[serde(default)]
+    pub jitter: Option<Time>,
+    /// Share of packets lost at random.
+    #[serde(default)]
+    pub loss: Option<Ratio>,
+    /// Share of packets sent twice.
+    #[serde(default)]
+    pub duplicate: Option<Ratio>,
+    /// Share of packets with one bit turned.
+    #[serde(default)]
+    pub corrupt: Option<Ratio>,
+    /// Share of packets that skip the delay and so overtake others.
+    #[serde(default)]
+    pub reorder: Option<Ratio>,
+}
+
+/// An experiment: who talks to whom over which network, what happens when, and how often.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Experiment {
+    /// Version of this format: 1.
+    pub version: u32,
+    /// What it shows, in a sentence or two.
+    #[serde(default)]
+    pub description: Option<String>,
+    /// The topology: the name of a file in `topologies/`, or a path from this file's folder.
+    pub topology: String,
+    /// How often each variant is tried.
+    pub repetitions: u32,
+    /// Seed of the whole experiment; a trial's own is a hash of it, the variant and the repetition.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// How long a trial may take at most; 180 s when left out.
+    #[serde(default = "three_minutes")]
+    pub time_limit: Time,
+    /// The processes. When left out: `server` on the place `server-a` (or `server`) and `client`
+    /// on the place `client`.
+    #[serde(default)]
+    pub nodes: Option<Named<Node>>,
+    /// What the client does.
+    pub workload: Workload,
+    /// Transport settings of all variants.
+    #[serde(default)]
+    pub transport: Transport,
+    /// What is compared, by name.
+    pub variants: Named<Variant>,
+    /// What happens during a trial. Times count from the start of the client's handshake.
+    #[serde(default)]
+    pub timeline: Vec<Step>,
+    /// How nodes must end, by name; clients must exit with 0 when left out.
+    #[serde(default)]
+    pub expect: Named<Expect>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn three_minutes() -> Time {
+    Time::from_secs(180)
+}
+
+/// A process in a place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// The place where it starts.
+    pub on: String,
+    /// What it is.
+    pub role: Role,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Serves files over QUIC.
+    Server,
+    /// Fetches them from the server.
+    Client,
+}
+
+/// What clients do. Exactly one field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// One GET of one body.
+    #[serde(default)]
+    pub download: Option<Download>,
+}
+
+/// One GET of one body of seeded random bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Download {
+    /// The path that is asked for, as `/random`.
+    pub path: String,
+    /// Size of the body.
+    pub size: Size,
+}
+
+/// Transport settings; what is left out is taken from the experiment, then from the profile.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Transport {
+    /// Which transport is imitated; `modern` when left out.
+    #[serde(default)]
+    pub profile: Option<Profile>,
+    /// The congestion controller; when left out `cubic` for `quic` and, for `multipath`, `olia`
+    /// in the profile `modern` and `olia-mpquic` in `paper-2025`.
+    #[serde(default)]
+    pub congestion: Option<Congestion>,
+    /// When a detection path probes again (multipath); `paper` when left out.
+    #[serde(default)]
+    pub ladder: Option<Ladder>,
+    /// The connection's idle timeout; 30 s when left out.
+    #[serde(default)]
+    pub idle_timeout: Option<Time>,
+    /// Length of one row of throughput; 100 ms when left out.
+    #[serde(default)]
+    pub sample_interval: Option<Time>,
+    /// Write qlog files.
+    #[serde(default)]
+    pub qlog: Option<bool>,
+    /// Write the TLS secrets of each connection, for Wireshark.
+    #[serde(default)]
+    pub key_log: Option<bool>,
+}
+
+/// One thing that is compared with the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// The migration scheme.
+    pub scheme: Scheme,
+    /// Transport settings of this variant.
+    #[serde(default)]
+    pub transport: Transport,
+    /// A published turnaround time, shown beside ours.
+    #[serde(default)]
+    pub reference: Option<Reference>,
+}
+
+/// A published figure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// Mean turnaround.
+    pub mean: Time,
+    /// Shortest turnaround.
+    #[serde(default)]
+    pub min: Option<Time>,
+    /// Longest turnaround.
+    #[serde(default)]
+    pub max: Option<Time>,
+    /// Where it was published.
+    pub source: String,
+}
+
+/// One step of the timeline: when, and exactly one action.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Time since the start of the handshake.
+    #[serde(default)]
+    pub at: Option<Time>,
+    /// Time since another step was done: its name, as `image`, or with a delay, as `image + 10s`.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// A name for other steps' `after`; a checkpoint is also named by its `as`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Variants that take this step; all when left out.
+    #[serde(default)]
+    pub only: Option<Vec<String>>,
+    /// The server tells its clients where it will move.
+    #[serde(default)]
+    pub announce: Option<Announce>,
+    /// The node is frozen, written to images by CRIU and ended.
+    #[serde(default)]
+    pub checkpoint: Option<Checkpoint>,
+    /// The node lives again, in another place, from its images.
+    #[serde(default)]
+    pub restore: Option<Restore>,
+    /// A link gets another shape.
+    #[serde(default)]
+    pub shape: Option<Reshape>,
+    /// A link is cut.
+    #[serde(default)]
+    pub link_down: Option<LinkName>,
+    /// A cut link is mended.
+    #[serde(default)]
+    pub link_up: Option<LinkName>,
+    /// A node is killed (SIGKILL).
+    #[serde(default)]
+    pub kill: Option<Kill>,
+}
+
+/// Whom the announcement is about, and where it will be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Announce {
+    /// The server.
+    pub node: String,
+    /// The place it will move to.
+    pub to: String,
+}
+
+/// Which node is written to which images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// The node.
+    pub node: String,
+    /// Name of the images.
+    #[serde(rename = "as")]
+    pub image: String,
+}
+
+/// Which images come to life where.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// Name of the images, as in `checkpoint`.
+    pub from: String,
+    /// The place.
+    pub on: String,
+}
+
+/// A link's new shape; a direction that is left out stays as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reshape {
+    /// Name of the link.
+    pub link: String,
+    /// Both directions.
+    #[serde(default)]
+    pub both: Option<Shape>,
+    /// From its first end to its second.
+    #[serde(default)]
+    pub a_to_b: Option<Shape>,
+    /// From its second end to its first.
+    #[serde(default)]
+    pub b_to_a: Option<Shape>,
+}
+
+/// Which link.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinkName {
+    /// Name of the link.
+    pub link: String,
+}
+
+/// Which node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kill {
+    /// The node.
+    pub node: String,
+}
+
+/// How a node must end. Exactly one field.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// With this exit code.
+    #[serde(default)]
+    pub exited: Option<i32>,
+    /// By this signal's number.
+    #[serde(default)]
+    pub signaled: Option<i32>,
+}

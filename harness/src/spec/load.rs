@@ -1,0 +1,393 @@
+//! Text to [`Experiment`] and [`Topology`], or an error with file, line, column and a hint.
+
+use super::{Experiment, FORMAT_VERSION, Topology};
+use serde::{
+    Deserialize,
+    de::{self, DeserializeOwned, DeserializeSeed, IgnoredAny},
+};
+use std::{
+    collections::HashSet,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+/// The largest file that is read; a topology of a thousand nodes has 200 kB.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+
+/// A file that was read, kept so that later checks can point into it.
+#[derive(Debug, Clone)]
+pub struct Document<T> {
+    /// Where it came from.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// What it says.
+    pub value: T,
+}
+
+/// A place in a file, both from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// Line.
+    pub line: usize,
+    /// Column.
+    pub column: usize,
+}
+
+/// One step of the way to a value: into a mapping or into a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The value of this key.
+    Key(String),
+    /// The element of this number, from 0.
+    Index(usize),
+}
+
+impl From<&str> for Step {
+    fn from(key: &str) -> Self {
+        Self::Key(key.into())
+    }
+}
+
+impl From<&String> for Step {
+    fn from(key: &String) -> Self {
+        Self::Key(key.clone())
+    }
+}
+
+impl From<usize> for Step {
+    fn from(index: usize) -> Self {
+        Self::Index(index)
+    }
+}
+
+/// What is wrong with a file, where, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The file.
+    pub file: PathBuf,
+    /// Where in it.
+    pub location: Option<Location>,
+    /// The line itself, to be shown.
+    pub source_line: Option<String>,
+    /// What is wrong, as a lowercase fragment.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// All that is wrong with an experiment and its topology.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct SpecError(pub Vec<Problem>);
+
+impl fmt::Display for SpecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.0.iter().enumerate() {
+            if i > 0 {
+                write!(f, "\nerror: ")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(Location { line, column }) = self.location {
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {}", self.message)?;
+        if let (Some(Location { line, column }), Some(text)) = (self.location, &self.source_line) {
+            let gutter = line.to_string().len();
+            write!(f, "\n  {line} | {text}\n  {:gutter$} | {:2$}^", "", "", column - 1)?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\n  hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<T> Document<T> {
+    /// A problem with the value at `way`.
+    pub fn problem(&self, way: &[Step], message: String, hint: Option<String>) -> Problem {
+        problem_at(&self.path, &self.text, locate(&self.text, way), message, hint)
+    }
+}
+
+fn problem_at(
+    file: &Path,
+    text: &str,
+    location: Option<Location>,
+    message: String,
+    hint: Option<String>,
+) -> Problem {
+    let line = location.and_then(|l| text.lines().nth(l.line - 1));
+    // A long line would hide the message; the position is enough then.
+    let source_line = line.filter(|l| l.chars().count() <= 160).map(|l| l.replace('\t', " "));
+    Problem { file: file.into(), location, source_line, message, hint }
+}
+
+/// Reads an experiment and the topology that it names.
+///
+/// # Errors
+/// Anything wrong with either file's text.
+pub fn load_experiment(
+    path: &Path,
+) -> Result<(Document<Experiment>, Document<Topology>), SpecError> {
+    let experiment: Document<Experiment> = load(path)?;
+    let wanted = &experiment.value.topology;
+    let candidates = topology_candidates(path, wanted);
+    let Some(file) = candidates.iter().find(|p| p.is_file()) else {
+        let looked = candidates.iter().map(|p| format!("`{}`", p.display())).collect::<Vec<_>>();
+        let message = format!("there is no topology `{wanted}`");
+        let hint = Some(format!("looked for {}", looked.join(" and ")));
+        return Err(SpecError(vec![experiment.problem(&["topology".into()], message, hint)]));
+    };
+    let topology = load_topology(file)?;
+    Ok((experiment, topology))
+}
+
+/// Reads a topology.
+///
+/// # Errors
+/// Anything wrong with the file's text.
+pub fn load_topology(path: &Path) -> Result<Document<Topology>, SpecError> {
+    load(path)
+}
+
+/// A bare name is a file of `topologies/` beside the experiment's folder; anything else is a path.
+fn topology_candidates(experiment: &Path, wanted: &str) -> Vec<PathBuf> {
+    let folder = experiment.parent().unwrap_or(Path::new(""));
+    let is_path = wanted.contains('/') || wanted.ends_with(".yaml");
+    if is_path {
+        return vec![folder.join(wanted)];
+    }
+    let name = format!("{wanted}.yaml");
+    vec![folder.join(&name), folder.join("../topologies").join(&name)]
+}
+
+/// Reads one file of either kind.
+fn load<T: DeserializeOwned>(path: &Path) -> Result<Document<T>, SpecError> {
+    let failed = |message: String, hint: &str| {
+        let hint = Some(hint.to_owned()).filter(|h| !h.is_empty());
+        let file = path.to_owned();
+        SpecError(vec![Problem { file, location: None, source_line: None, message, hint }])
+    };
+    let size = fs::metadata(path)
+        .map_err(|e| failed(plain_io(&e), "the files that come with Limosa are in experiments/"))?;
+    if size.is_dir() {
+        return Err(failed("is a folder, not a file".into(), ""));
+    }
+    if size.len() > MAX_FILE_BYTES {
+        return Err(failed(format!("is larger than {} MiB", MAX_FILE_BYTES >> 20), ""));
+    }
+    let bytes = fs::read(path).map_err(|e| failed(plain_io(&e), ""))?;
+    let text = String::from_utf8(bytes).map_err(|_| failed("is not UTF-8 text".into(), ""))?;
+    if text.trim().is_empty() {
+        return Err(failed("is empty".into(), ""));
+    }
+    let unique = Unique.deserialize(serde_yaml::Deserializer::from_str(&text));
+    match unique.and_then(|()| serde_yaml::from_str(&text)) {
+        Ok(value) => {
+            check_version(path, &text)?;
+            Ok(Document { path: path.to_owned(), text, value })
+        }
+        Err(e) => {
+            // A file of another version should be told so, not be blamed for unknown fields.
+            check_version(path, &text)?;
+            let location = e.location().map(|l| Location { line: l.line(), column: l.column() });
+            let (message, hint) = yaml_message(&e.to_string());
+            Err(SpecError(vec![problem_at(path, &text, location, message, hint)]))
+        }
+    }
+}
+
+fn plain_io(e: &std::io::Error) -> String {
+    match e.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        std::io::ErrorKind::PermissionDenied => "may not be read".into(),
+        _ => e.to_string(),
+    }
+}
+
+fn check_version(path: &Path, text: &str) -> Result<(), SpecError> {
+    #[derive(Deserialize)]
+    struct Head {
+        version: u32,
+    }
+    match serde_yaml::from_str::<Head>(text) {
+        Ok(Head { version }) if version != FORMAT_VERSION => {
+            let message = format!("version {version} of this format is not known");
+            let hint = Some(format!("this Limosa reads version {FORMAT_VERSION}"));
+            let location = locate(text, &["version".into()]);
+            Err(SpecError(vec![problem_at(path, text, location, message, hint)]))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Says it in the user's words: the position is shown in its own way, a list of what would have
+/// been right becomes the hint, and the names of our own types mean nothing to anybody.
+fn yaml_message(full: &str) -> (String, Option<String>) {
+    let message = full.rsplit_once(" at line ").map_or(full, |(head, _)| head);
+    let message = message.replace("unknown variant", "unknown value");
+    if let Some((head, expected)) = message.split_once(", expected one of ") {
+        return (head.into(), Some(format!("one of {expected}")));
+    }
+    match message.split_once(", expected ") {
+        Some((head, expected)) if expected.starts_with('`') => {
+            (head.into(), Some(format!("there is only {expected}")))
+        }
+        Some((head, "u32" | "u64")) => (format!("{head}, expected a whole number"), None),
+        Some((head, expected)) if expected.starts_with("struct ") => {
+            (format!("{head}, expected a mapping"), None)
+        }
+        _ => (message, None),
+    }
+}
+
+/// Where the value at `way` stands: the text is read again with a reader that stops there with an
+/// error, and that error carries the position.
+fn locate(text: &str, way: &[Step]) -> Option<Location> {
+    let way_down = Probe { way };
+    let error = way_down.deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
+    let location = error.location()?;
+    Some(Location { line: location.line(), column: location.column() })
+}
+
+struct Probe<'a> {
+    way: &'a [Step],
+}
+
+impl<'de> DeserializeSeed<'de> for Probe<'_> {
+    type Value = ();
+    fn deserialize<D: de::Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
+        match self.way.first() {
+            None => d.deserialize_any(Here),
+            Some(_) => d.deserialize_any(self),
+        }
+    }
+}
+
+impl<'de> de::Visitor<'de> for Probe<'_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping or a list")
+    }
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            match self.way.first() {
+                Some(Step::Key(wanted)) if *wanted == key => {
+                    map.next_value_seed(Probe { way: &self.way[1..] })?;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        for i in 0.. {
+            let more = match self.way.first() {
+                Some(Step::Index(wanted)) if *wanted == i => {
+                    seq.next_element_seed(Probe { way: &self.way[1..] })?.is_some()
+                }
+                _ => seq.next_element::<IgnoredAny>()?.is_some(),
+            };
+            if !more {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes nothing, so that whatever stands there is an error at its position.
+struct Here;
+
+impl<'de> de::Visitor<'de> for Here {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing")
+    }
+    fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        Err(de::Error::custom("here"))
+    }
+    fn visit_seq<A: de::SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        Err(de::Error::custom("here"))
+    }
+}
+
+/// Walks through everything and refuses a key that its mapping has already. The error comes from
+/// reading the key, so that it carries the key's position.
+struct Unique;
+
+impl<'de> DeserializeSeed<'de> for Unique {
+    type Value = ();
+    fn deserialize<D: de::Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
+        d.deserialize_any(self)
+    }
+}
+
+impl<'de> de::Visitor<'de> for Unique {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = HashSet::new();
+        while map.next_key_seed(NewKey(&mut seen))?.is_some() {
+            map.next_value_seed(Self)?;
+        }
+        Ok(())
+    }
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element_seed(Self)?.is_some() {}
+        Ok(())
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+struct NewKey<'a>(&'a mut HashSet<String>);
+
+impl<'de> DeserializeSeed<'de> for NewKey<'_> {
+    type Value = ();
+    fn deserialize<D: de::Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
+        d.deserialize_str(self)
+    }
+}
+
+impl de::Visitor<'_> for NewKey<'_> {
+    type Value = ();
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<(), E> {
+        if self.0.insert(key.into()) {
+            Ok(())
+        } else {
+            Err(E::custom(format!("`{key}` is there twice")))
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Runs the steps of a timeline, each at its time, and reports when each was planned, started and
+//! done. Knows only *when*; *what* a step does is the business of a [`Stage`].
+
+use crate::plan::{Action, StepPlan, When};
+use anyhow::Context;
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use limosa_record::{clock::now_ns, unit::Time};
+use std::{collections::HashMap, time::Duration};
+use tokio::{sync::watch, time::sleep};
+
+/// Carries out actions.
+pub trait Stage {
+    /// Carries out one action; the text tells more about what was done.
+    fn apply(&self, action: &Action) -> impl Future<Output = anyhow::Result<String>>;
+}
+
+/// A step that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// The action's name.
+    pub event: &'static str,
+    /// More about it.
+    pub detail: String,
+    /// When it should have started, CLOCK_REALTIME in ns.
+    pub planned_ns: i64,
+    /// When it started.
+    pub started_ns: i64,
+    /// When it was done.
+    pub done_ns: i64,
+}
+
+/// Runs all steps; `zero_ns` is the start of the handshake. Steps whose times overlap run side by
+/// side. Ends with the first step that fails.
+///
+/// # Errors
+/// What the failed step's [`Stage::apply`] said, with the step's name before it.
+pub async fn drive(
+    steps: &[StepPlan],
+    zero_ns: i64,
+    stage: &impl Stage,
+    mut report: impl FnMut(Done),
+) -> anyhow::Result<()> {
+    // When each named step was done; steps that come after it wait for this.
+    let ends: HashMap<&str, watch::Sender<Option<i64>>> = steps
+        .iter()
+        .filter_map(|s| s.name.as_deref())
+        .map(|name| (name, watch::Sender::new(None)))
+        .collect();
+    let one = async |step: &StepPlan| -> anyhow::Result<Done> {
+        let planned_ns = match &step.when {
+            When::At(at) => later(zero_ns, *at),
+            When::After(name, delay) => {
+                let end = ends.get(&**name).with_context(|| format!("no step is `{name}`"))?;
+                let mut end = end.subscribe();
+                let done = end.wait_for(Option::is_some).await?.unwrap_or(zero_ns);
+                later(done, *delay)
+            }
+        };
+        sleep(Duration::from_nanos(u64::try_from(planned_ns - now_ns()).unwrap_or(0))).await;
+        let started_ns = now_ns();
+        let event = step.action.name();
+        let detail = stage.apply(&step.action).await.with_context(|| format!("{event} failed"))?;
+        let done_ns = now_ns();
+        if let Some(end) = step.name.as_deref().and_then(|n| ends.get(n)) {
+            end.send_replace(Some(done_ns));
+        }
+        Ok(Done { event, detail, planned_ns, started_ns, done_ns })
+    };
+    let mut running: FuturesUnordered<_> = steps.iter().map(one).collect();
+    while let Some(done) = running.next().await {
+        report(done?);
+    }
+    Ok(())
+}
+
+fn later(from_ns: i64, delay: Time) -> i64 {
+    from_ns.saturating_add(i64::try_from(delay.0).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[derive(Default)]
+    struct Fake {
+        seen: RefCell<Vec<String>>,
+        fails: Option<&'static str>,
+    }
+
+    impl Stage for Fake {
+        async fn apply(&self, action: &Action) -> anyhow::Result<String> {
+            if self.fails == Some(action.name()) {
+                anyhow::bail!("the machine said no");
+            }
+            sleep(Duration::from_millis(20)).await;
+            self.seen.borrow_mut().push(action.name().into());
+            Ok(String::new())
+        }
+    }
+
+    fn step(name: Option<&str>, when: When, action: Action) -> StepPlan {
+        StepPlan { name: name.map(Into::into), when, action }
+    }
+
+    fn kill() -> Action {
+        Action::Kill { node: "server".into() }
+    }
+
+    fn cut() -> Action {
+        Action::LinkDown { link: "x".into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_starts_after_the_end_of_the_step_it_waits_for() {
+        let steps = [
+            step(None, When::After("cut".into(), Time::from_millis(30)), kill()),
+            step(Some("cut"), When::At(Time::from_millis(10)), cut()),
+        ];
+        let (stage, mut done) = (Fake::default(), Vec::new());
+        drive(&steps, now_ns(), &stage, |d| done.push(d)).await.unwrap();
+        assert_eq!(stage.seen.into_inner(), ["link_down", "kill"]);
+        assert_eq!(done[1].planned_ns, done[0].done_ns + 30_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_failure_ends_the_timeline() {
+        let steps = [
+            step(None, When::At(Time(0)), cut()),
+            step(None, When::At(Time::from_millis(50)), kill()),
+        ];
+        let stage = Fake { fails: Some("link_down"), ..Fake::default() };
+        let error = drive(&steps, now_ns(), &stage, |_| {}).await.unwrap_err();
+        assert_eq!(format!("{error:#}"), "link_down failed: the machine said no");
+        assert!(stage.seen.into_inner().is_empty());
+    }
+}

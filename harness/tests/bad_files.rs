@@ -1,0 +1,166 @@
+//! Every way to get a file wrong that we could think of, and the message that it gives.
+//!
+//! The messages are one snapshot, so that they can be read in one sitting.
+
+use limosa::{plan, spec};
+use std::{fmt::Write, fs, path::Path};
+
+const TOPOLOGY: &str = "\
+version: 1
+nodes:
+  client: {}
+  switch: {kind: switch}
+  router: {kind: router}
+  server-a: {}
+  server-b: {}
+links:
+  - {ends: [client.eth0, switch]}
+  - {ends: [switch, router.eth0], shape: {rate: 10Mbit/s, delay: 5ms}}
+  - {ends: [router.eth1, server-a.eth0]}
+  - {ends: [router.eth2, server-b.eth0]}
+";
+
+const EXPERIMENT: &str = "\
+version: 1
+topology: net
+repetitions: 3
+time_limit: 60s
+workload:
+  download: {path: /random, size: 10MB}
+variants:
+  quic-none: {scheme: quic}
+  multipath-migrate:
+    scheme: multipath
+    transport: {idle_timeout: 30s}
+timeline:
+  - at: 1s
+    announce: {node: server, to: server-b}
+    only: [multipath-migrate]
+  - at: 2s
+    checkpoint: {node: server, as: image}
+    only: [multipath-migrate]
+  - after: image + 10s
+    restore: {from: image, on: server-b}
+    only: [multipath-migrate]
+expect:
+  client: {exited: 0}
+";
+
+fn load(folder: &Path, experiment: &str, topology: &str) -> Result<plan::Plan, spec::SpecError> {
+    fs::write(folder.join("net.yaml"), topology).unwrap();
+    let file = folder.join("x.yaml");
+    fs::write(&file, experiment).unwrap();
+    let (experiment, topology) = spec::load_experiment(&file)?;
+    plan::resolve(&experiment, &topology)
+}
+
+#[test]
+fn the_files_are_right_before_they_are_made_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = load(folder.path(), EXPERIMENT, TOPOLOGY).unwrap();
+    assert_eq!(plan.trials.len(), 6);
+}
+
+#[test]
+fn each_mistake_is_told_with_its_place() {
+    // (what is wrong, text to find, text to put there)
+    let in_experiment = [
+        ("unknown field", "repetitions: 3", "repetitons: 3"),
+        ("unknown action", "    announce:", "    teleport:"),
+        ("misspelt unit", "at: 2s", "at: 2sec"),
+        ("no unit", "at: 2s", "at: 2"),
+        ("negative time", "at: 2s", "at: -2s"),
+        ("absurd size", "size: 10MB", "size: 99999999999GB"),
+        ("empty body", "size: 10MB", "size: 0B"),
+        ("absurd idle timeout", "idle_timeout: 30s", "idle_timeout: 30h"),
+        ("duplicate variant", "  multipath-migrate:\n", "  quic-none:\n"),
+        ("duplicate field", "repetitions: 3", "repetitions: 3\nrepetitions: 4"),
+        ("unknown scheme", "scheme: quic", "scheme: quick"),
+        ("unknown topology", "topology: net", "topology: nett"),
+        ("unknown node", "node: server, as", "node: servr, as"),
+        ("unknown host", "on: server-b", "on: server-c"),
+        ("switch as a host", "to: server-b", "to: switch"),
+        ("announcing client", "announce: {node: server", "announce: {node: client"),
+        ("unknown image", "from: image", "from: imge"),
+        ("unknown step", "after: image + 10s", "after: imge + 10s"),
+        ("bad after", "after: image + 10s", "after: image + ten"),
+        ("cycle", "at: 2s", "after: image"),
+        ("after the end", "at: 2s", "at: 61s"),
+        ("cannot start before the end", "image + 10s", "image + 58s"),
+        ("restore before checkpoint", "after: image + 10s", "at: 1s"),
+        ("no time", "  - at: 2s\n    checkpoint", "  - checkpoint"),
+        ("two times", "  - at: 2s", "  - at: 2s\n    after: image"),
+        ("no action", "    announce: {node: server, to: server-b}\n", ""),
+        ("two actions", "    checkpoint:", "    kill: {node: client}\n    checkpoint:"),
+        ("unknown variant", "only: [multipath-migrate]\n  - at: 2s", "only: [multipth]\n  - at: 2s"),
+        ("images of another variant", "checkpoint: {node: server, as: image}\n    only: [multipath-migrate]", "checkpoint: {node: server, as: image}\n    only: [quic-none]"),
+        ("no repetitions", "repetitions: 3", "repetitions: 0"),
+        ("too many repetitions", "repetitions: 3", "repetitions: 4000000000"),
+        ("no variants", "variants:\n  quic-none: {scheme: quic}\n  multipath-migrate:\n    scheme: multipath\n    transport: {idle_timeout: 30s}\n", "variants: {}\n"),
+        ("expecting a stranger", "  client: {exited: 0}", "  clint: {exited: 0}"),
+        ("expecting two ends", "{exited: 0}", "{exited: 0, signaled: 9}"),
+        ("path outside", "path: /random", "path: /../etc/passwd"),
+        ("later version", "version: 1", "version: 2\nnew_field: 3"),
+        ("not YAML", "workload:", "workload: [}"),
+        ("wrong type", "repetitions: 3", "repetitions: [3]"),
+        ("name that is a path", "  quic-none:", "  ../quic:"),
+    ];
+    let in_topology = [
+        ("duplicate node", "  server-b: {}", "  server-a: {}"),
+        ("unknown field in a shape", "delay: 5ms", "delya: 5ms"),
+        ("link to nowhere", "client.eth0", "clint.eth0"),
+        ("interface used twice", "router.eth2", "router.eth1"),
+        ("absurd rate", "rate: 10Mbit/s", "rate: 1bit/s"),
+        ("absurd delay", "delay: 5ms", "delay: 5h"),
+        ("burst without rate", "rate: 10Mbit/s", "burst: 10KB"),
+        ("two queues", "delay: 5ms", "latency: 5ms, queue: 10KB"),
+        ("loss above 100 %", "delay: 5ms", "loss: 120%"),
+        ("address clash", "  server-a: {}\n  server-b: {}", "  server-a: {interfaces: {eth0: {addresses: [10.1.0.3/24]}}}\n  server-b: {interfaces: {eth0: {addresses: [10.1.0.3/24]}}}"),
+        ("subnet clash", "  server-a: {}\n  server-b: {}", "  server-a: {interfaces: {eth0: {addresses: [10.1.0.3/16]}}}\n  server-b: {interfaces: {eth0: {addresses: [10.1.7.3/24]}}}"),
+        ("not an address", "server-b: {}", "server-b: {interfaces: {eth0: {addresses: [10.1.0.300/24]}}}"),
+        ("network address", "server-b: {}", "server-b: {interfaces: {eth0: {addresses: [10.1.0.0/24]}}}"),
+        ("unused interface", "server-b: {}", "server-b: {interfaces: {eth9: {}}}"),
+        ("long interface name", "client.eth0", "client.interface-number-0"),
+        ("one end only", "[client.eth0, switch]", "[client.eth0]"),
+        ("both shapes", "shape: {", "a_to_b: {}, shape: {"),
+        ("link to itself", "router.eth1, server-a.eth0", "router.eth1, router.eth4"),
+        ("no server", "  server-a: {}", "  servr-a: {}"),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let mut told = String::new();
+    let files = [(&in_experiment[..], true), (&in_topology[..], false)];
+    for (mistakes, experiment) in files {
+        for (what, find, put) in mistakes {
+            let text = if experiment { EXPERIMENT } else { TOPOLOGY };
+            assert!(text.contains(find), "{what}: `{find}` is not in the text");
+            let wrong = text.replacen(find, put, 1);
+            let result = match experiment {
+                true => load(folder.path(), &wrong, TOPOLOGY),
+                false => load(folder.path(), EXPERIMENT, &wrong),
+            };
+            let error = result.expect_err(what).to_string();
+            let error = error.replace(&format!("{}/", folder.path().display()), "");
+            writeln!(told, "# {what}\nerror: {error}\n").unwrap();
+        }
+    }
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn files_that_are_no_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("binary.yaml"), [0xff, 0xfe, 0x00]).unwrap();
+    fs::write(at("empty.yaml"), "").unwrap();
+    let tell = |name: &str| {
+        let error = spec::load_experiment(&at(name)).unwrap_err().to_string();
+        error.replace(&format!("{}/", folder.path().display()), "")
+    };
+    assert_eq!(
+        tell("none.yaml"),
+        "none.yaml: there is no such file\n  hint: the files that come with Limosa are in experiments/"
+    );
+    assert_eq!(tell("binary.yaml"), "binary.yaml: is not UTF-8 text");
+    assert_eq!(tell("empty.yaml"), "empty.yaml: is empty");
+    assert!(tell("").ends_with("is a folder, not a file"), "{}", tell(""));
+}
