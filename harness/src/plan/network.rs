@@ -54,12 +54,30 @@ pub struct PlacePlan {
 pub struct InterfacePlan {
     /// Its name.
     pub name: String,
-    /// Its Ethernet address.
+    /// Its Ethernet address: locally administered, numbered in the order of the links.
+    #[serde(with = "mac")]
     pub mac: [u8; 6],
     /// Its addresses; none on a switch.
     pub addresses: Vec<IpNet>,
     /// Number of its segment.
     pub segment: usize,
+}
+
+/// An Ethernet address as people write it, `02:4c:00:00:00:01`.
+mod mac {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(mac: &[u8; 6], s: S) -> Result<S::Ok, S::Error> {
+        let parts: Vec<String> = mac.iter().map(|b| format!("{b:02x}")).collect();
+        s.serialize_str(&parts.join(":"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; 6], D::Error> {
+        let text = String::deserialize(d)?;
+        let parts: Vec<u8> =
+            text.split(':').filter_map(|p| u8::from_str_radix(p, 16).ok()).collect();
+        parts.try_into().map_err(|_| D::Error::custom(format!("`{text}` is no Ethernet address")))
+    }
 }
 
 /// A route.

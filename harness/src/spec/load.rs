@@ -166,7 +166,8 @@ fn topology_candidates(experiment: &Path, wanted: &str) -> Vec<PathBuf> {
         return vec![folder.join(wanted)];
     }
     let name = format!("{wanted}.yaml");
-    vec![folder.join(&name), folder.join("../topologies").join(&name)]
+    let beside = Some(folder.join(&name)).filter(|p| p != experiment);
+    beside.into_iter().chain([folder.join("../topologies").join(&name)]).collect()
 }
 
 /// Reads one file of either kind.
