@@ -1,0 +1,612 @@
+//! Checkpoint and restore of a [`Process`] by the `criu` command line (`criu(8)`).
+//!
+//! Input: a process that was started with its own PID namespace, folders for images and logs.
+//! Output: image files, `dump.log` and `restore.log` at level 4, what the two took, and the
+//! restored [`Process`].
+//!
+//! How PIDs, parents and namespaces fit together:
+//! - The process is PID 1 of its own PID namespace from the start, so CRIU dumps that namespace
+//!   along with it and restores it as PID 1 of a fresh one. No PID can be taken, any number of
+//!   cycles work, and a copy can run next to its original. Nothing else is needed: no mount
+//!   namespace, no second `/proc`, no `nsenter`, no helper that has to stay. (The alternative, a
+//!   PID namespace around `criu restore`, needs all of these again for the second dump.)
+//! - CRIU runs inside the network namespace of the process (dump) or the new one (restore), which
+//!   is therefore "its own" and not part of the image: that is the migration.
+//! - With `--restore-sibling` the restored process is a child of the harness, not of CRIU: the
+//!   harness reaps it like any other, and the parent-death signal, which CRIU saves and restores,
+//!   again means the harness. A wrapper around criu must therefore `exec` it.
+//! - CRIU leaves network locking out: a datagram that arrives during a dump is lost either way.
+//!
+//! Files that the process writes must be open for append and write only: CRIU compares the size of
+//! all others with the image and refuses to restore when somebody else has written in between.
+//!
+//! The numbers come from the images `stats-dump` and `stats-restore` (criu, images/stats.proto).
+
+use super::process::{ExitState, Launch, Process, ProcessError, run_to_end};
+use limosa_record::clock::now_ns;
+use rustix::process::Pid;
+use std::{
+    ffi::{OsStr, OsString},
+    fmt, fs, io,
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use thiserror::Error;
+use tokio::time::timeout;
+
+/// How long `criu --version` and `criu check` may take.
+const CHECK_LIMIT: Duration = Duration::from_secs(30);
+/// How long a dumped process may take to disappear.
+const GONE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What can go wrong in a checkpoint or restore.
+#[derive(Debug, Error)]
+pub enum CriuError {
+    /// There is no criu on this machine.
+    #[error("criu is not installed (searched in {searched})")]
+    Missing {
+        /// Where it was looked for.
+        searched: String,
+    },
+    /// `criu check` or `criu --version` failed.
+    #[error("criu {action} {state}: {}", last_error.as_deref().unwrap_or("no error line"))]
+    Unusable {
+        /// What criu was asked.
+        action: String,
+        /// How criu ended.
+        state: ExitState,
+        /// Its last error line.
+        last_error: Option<String>,
+    },
+    /// `criu dump` failed.
+    #[error("dump process {pid}: criu {state}: {} (source process {}; see {})",
+        last_error.as_deref().unwrap_or("no error line"), fate(*source_running), log.display())]
+    Dump {
+        /// PID of the source process.
+        pid: i32,
+        /// How criu ended.
+        state: ExitState,
+        /// Its last error line.
+        last_error: Option<String>,
+        /// Whether the source process goes on, as it does after an orderly failure.
+        source_running: bool,
+        /// CRIU's log.
+        log: PathBuf,
+    },
+    /// `criu restore` failed.
+    #[error("restore from {}: criu {state}: {} (see {})",
+        images.display(), last_error.as_deref().unwrap_or("no error line"), log.display())]
+    Restore {
+        /// The image folder.
+        images: PathBuf,
+        /// How criu ended.
+        state: ExitState,
+        /// Its last error line.
+        last_error: Option<String>,
+        /// CRIU's log.
+        log: PathBuf,
+    },
+    /// criu took longer than allowed and was killed.
+    #[error("{action}: criu was killed after {limit:?} (source process {}; see {})",
+        source_running.map_or("not concerned", fate), log.display())]
+    TimedOut {
+        /// What criu was doing.
+        action: String,
+        /// How long it was allowed to run.
+        limit: Duration,
+        /// Whether the source process of a dump goes on.
+        source_running: Option<bool>,
+        /// CRIU's log.
+        log: PathBuf,
+    },
+    /// A dumped process did not disappear.
+    #[error("dump process {pid}: still there {GONE_LIMIT:?} after its dump")]
+    Lingering {
+        /// PID of the process.
+        pid: i32,
+    },
+    /// A file or folder of the dump cannot be used.
+    #[error("{action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// criu or the process cannot be started, watched or reaped.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+}
+
+fn fate(running: bool) -> &'static str {
+    if running { "still running" } else { "dead" }
+}
+
+/// criu's version, comparable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32, pub u32);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// How to dump or restore.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Existing folder for `dump.log`, `restore.log`, the statistics and the PID file; one per
+    /// dump and per restore when the logs of all are to be kept.
+    pub work: PathBuf,
+    /// Dump only: let the original go on, for a copy.
+    pub leave_running: bool,
+    /// How long criu may take before it is killed.
+    pub limit: Duration,
+    /// More arguments for criu.
+    pub extra: Vec<OsString>,
+}
+
+impl Options {
+    /// Logs into `work`, the original ends with its dump, half a minute for criu.
+    pub fn new(work: impl Into<PathBuf>) -> Self {
+        Self {
+            work: work.into(),
+            leave_running: false,
+            limit: Duration::from_secs(30),
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// What a dump took. A duration is `None` when criu left no statistics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DumpReport {
+    /// Start of criu, CLOCK_REALTIME in ns; the process still runs then.
+    pub started_ns: i64,
+    /// End of criu, CLOCK_REALTIME in ns.
+    pub done_ns: i64,
+    /// Time to freeze all threads, in µs.
+    pub freezing_us: Option<u64>,
+    /// Time from the end of freezing until the process was let go or killed, in µs.
+    pub frozen_us: Option<u64>,
+    /// Time to take the memory out of the process, in µs.
+    pub memdump_us: Option<u64>,
+    /// Time to write the memory into the image files, in µs.
+    pub memwrite_us: Option<u64>,
+    /// Pages that were looked at.
+    pub pages_scanned: Option<u64>,
+    /// Pages that an earlier pre-dump holds already.
+    pub pages_skipped_parent: Option<u64>,
+    /// Pages in the image.
+    pub pages_written: Option<u64>,
+    /// Size of all image files together, in bytes.
+    pub image_bytes: u64,
+}
+
+/// What a restore took. A duration is `None` when criu left no statistics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// Start of criu, CLOCK_REALTIME in ns.
+    pub started_ns: i64,
+    /// End of criu, CLOCK_REALTIME in ns; the process runs since shortly before.
+    pub done_ns: i64,
+    /// Time to fork the threads and processes, in µs.
+    pub forking_us: Option<u64>,
+    /// Time from the first fork until the process was resumed, in µs.
+    pub restore_us: Option<u64>,
+    /// Pages read from the image.
+    pub pages_restored: Option<u64>,
+}
+
+/// A criu program on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Criu {
+    program: PathBuf,
+}
+
+impl Criu {
+    /// The given program, or `criu` in `PATH` and in the folders of system programs.
+    pub fn find(program: Option<&Path>) -> Result<Self, CriuError> {
+        if let Some(program) = program {
+            let searched = program.display().to_string();
+            let found = program.is_file().then(|| Self { program: program.to_owned() });
+            return found.ok_or(CriuError::Missing { searched });
+        }
+        let mut searched = std::env::var_os("PATH").unwrap_or_default();
+        searched.push(":/usr/sbin:/usr/local/sbin");
+        std::env::split_paths(&searched)
+            .map(|folder| folder.join("criu"))
+            .find(|program| program.is_file())
+            .map(|program| Self { program })
+            .ok_or_else(|| CriuError::Missing { searched: searched.to_string_lossy().into() })
+    }
+
+    /// The program that is used.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Asks criu for its version.
+    pub async fn version(&self) -> Result<Version, CriuError> {
+        let (state, text) = self.ask(&["--version"]).await?;
+        parse_version(&text).ok_or_else(|| CriuError::Unusable {
+            action: "--version".into(),
+            state,
+            last_error: last_error(&text),
+        })
+    }
+
+    /// Lets criu check whether this kernel has all that it needs.
+    pub async fn check(&self) -> Result<(), CriuError> {
+        self.checked(&["check"]).await
+    }
+
+    /// Whether this kernel has one of criu's optional features, such as `mem_dirty_track` or
+    /// `uffd-noncoop` (`criu check --feature list` prints their names).
+    pub async fn feature(&self, name: &str) -> Result<bool, CriuError> {
+        match self.checked(&["check", "--feature", name]).await {
+            Ok(()) => Ok(true),
+            Err(CriuError::Unusable { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Dumps a process into the folder `images`, which is created when it does not exist.
+    ///
+    /// Afterwards the process is gone (and reaped), unless `leave_running` says otherwise. After a
+    /// failure the error says whether it still runs.
+    pub async fn dump(
+        &self,
+        process: &Process,
+        images: &Path,
+        options: &Options,
+    ) -> Result<DumpReport, CriuError> {
+        fs::create_dir_all(images).map_err(file("create image folder", images))?;
+        let pid = process.pid().as_raw_pid();
+        let netns = process.netns()?;
+        let tree = pid.to_string();
+        let mut args = vec!["dump", "--tree", &tree, "--network-lock", "skip"];
+        if options.leave_running {
+            args.push("--leave-running");
+        }
+        let log = options.work.join("dump.log");
+        let started_ns = now_ns();
+        let ended = self.run(&args, images, &log, netns.as_fd(), options).await;
+        let done_ns = now_ns();
+
+        let running = || process.try_wait().map(|state| state.is_none());
+        let state = match ended {
+            Err(ProcessError::TimedOut { limit, .. }) => {
+                return Err(CriuError::TimedOut {
+                    action: format!("dump process {pid}"),
+                    limit,
+                    source_running: Some(running()?),
+                    log,
+                });
+            }
+            ended => ended?,
+        };
+        if !state.success() {
+            let last_error = last_error_in(&log);
+            return Err(CriuError::Dump {
+                pid,
+                state,
+                last_error,
+                source_running: running()?,
+                log,
+            });
+        }
+        if !options.leave_running {
+            timeout(GONE_LIMIT, process.wait())
+                .await
+                .map_err(|_| CriuError::Lingering { pid })??;
+        }
+        let stats = Stats::read(&options.work.join("stats-dump"), 1);
+        Ok(DumpReport {
+            started_ns,
+            done_ns,
+            freezing_us: stats.get(1),
+            frozen_us: stats.get(2),
+            memdump_us: stats.get(3),
+            memwrite_us: stats.get(4),
+            pages_scanned: stats.get(5),
+            pages_skipped_parent: stats.get(6),
+            pages_written: stats.get(7),
+            image_bytes: image_bytes(images).map_err(file("measure images in", images))?,
+        })
+    }
+
+    /// Restores what is in the folder `images` into a network namespace.
+    pub async fn restore(
+        &self,
+        images: &Path,
+        netns: BorrowedFd<'_>,
+        options: &Options,
+    ) -> Result<(Process, RestoreReport), CriuError> {
+        let log = options.work.join("restore.log");
+        let pidfile = options.work.join("restore.pid");
+        // criu refuses to overwrite it.
+        match fs::remove_file(&pidfile) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(file("remove", &pidfile)(e));
+            }
+            _ => {}
+        }
+        let mut args: Vec<&OsStr> =
+            ["restore", "--restore-detached", "--restore-sibling", "--pidfile"]
+                .map(OsStr::new)
+                .into();
+        args.push(pidfile.as_os_str());
+        let started_ns = now_ns();
+        let ended = self.run(&args, images, &log, netns, options).await;
+        let done_ns = now_ns();
+
+        let state = match ended {
+            Ok(state) if state.success() => state,
+            ended => {
+                discard_unfinished(&log);
+                match ended {
+                    Err(ProcessError::TimedOut { limit, .. }) => {
+                        return Err(CriuError::TimedOut {
+                            action: format!("restore from {}", images.display()),
+                            limit,
+                            source_running: None,
+                            log,
+                        });
+                    }
+                    ended => ended?,
+                }
+            }
+        };
+        if !state.success() {
+            let (images, last_error) = (images.to_owned(), last_error_in(&log));
+            return Err(CriuError::Restore { images, state, last_error, log });
+        }
+        let process = Process::adopt(read_pid(&pidfile).map_err(file("read", &pidfile))?)?;
+        let stats = Stats::read(&options.work.join("stats-restore"), 2);
+        let report = RestoreReport {
+            started_ns,
+            done_ns,
+            forking_us: stats.get(3),
+            restore_us: stats.get(4),
+            pages_restored: stats.get(5),
+        };
+        Ok((process, report))
+    }
+
+    async fn run<A: AsRef<OsStr>>(
+        &self,
+        action: &[A],
+        images: &Path,
+        log: &Path,
+        netns: BorrowedFd<'_>,
+        options: &Options,
+    ) -> Result<ExitState, ProcessError> {
+        // What criu says before it opens its log goes there too, and must not be an older run's.
+        let _ = fs::remove_file(log);
+        let args = action
+            .iter()
+            .map(|arg| arg.as_ref().to_owned())
+            .chain(["--images-dir".into(), images.into()])
+            .chain(["--work-dir".into(), options.work.clone().into()])
+            .chain(["--log-file".into(), log.file_name().unwrap_or_default().to_owned()])
+            .chain(["-v4".into(), "--manage-cgroups=ignore".into()])
+            .chain(options.extra.iter().cloned());
+        run_to_end(&Launch::new(&self.program, args, log), Some(netns), options.limit).await
+    }
+
+    async fn checked(&self, args: &[&str]) -> Result<(), CriuError> {
+        let (state, text) = self.ask(args).await?;
+        if state.success() {
+            return Ok(());
+        }
+        let last_error = last_error(&text);
+        Err(CriuError::Unusable { action: args.join(" "), state, last_error })
+    }
+
+    async fn ask(&self, args: &[&str]) -> Result<(ExitState, String), CriuError> {
+        let folder = std::env::temp_dir();
+        let answer = tempfile::NamedTempFile::new().map_err(file("create a file in", &folder))?;
+        let launch = Launch::new(&self.program, args, answer.path());
+        let state = run_to_end(&launch, None, CHECK_LIMIT).await?;
+        let text = fs::read(answer.path()).map_err(file("read", answer.path()))?;
+        Ok((state, String::from_utf8_lossy(&text).into()))
+    }
+}
+
+fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CriuError {
+    let path = path.to_owned();
+    move |source| CriuError::File { action, path, source }
+}
+
+fn read_pid(path: &Path) -> io::Result<Pid> {
+    fs::read_to_string(path)?
+        .trim()
+        .parse()
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a PID"))
+}
+
+/// Ends what a failed restore has forked: as a sibling of criu it is left to us.
+fn discard_unfinished(log: &Path) {
+    let text = fs::read(log).map(|text| String::from_utf8_lossy(&text).into_owned());
+    if let Some(pid) = text.ok().and_then(|text| root_pid(&text))
+        && let Ok(process) = Process::adopt(pid)
+    {
+        drop(process);
+    }
+}
+
+/// The PID of PID 1 of the restored namespace: "(00.027084) PID: real 283 virt 1".
+fn root_pid(log: &str) -> Option<Pid> {
+    let line = log.lines().find(|line| line.contains("PID: real ") && line.ends_with(" virt 1"))?;
+    line.split_whitespace().rev().nth(2)?.parse().ok().and_then(Pid::from_raw)
+}
+
+fn image_bytes(images: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(images)? {
+        let entry = entry?;
+        if entry.path().extension() == Some(OsStr::new("img")) {
+            bytes += entry.metadata()?.len();
+        }
+    }
+    Ok(bytes)
+}
+
+fn last_error_in(log: &Path) -> Option<String> {
+    last_error(&String::from_utf8_lossy(&fs::read(log).ok()?))
+}
+
+/// The last line at criu's level "Error" that says why, without its time stamp; else the last line.
+///
+/// criu ends a failure with lines that say only *that* it failed, all from the same two files.
+fn last_error(log: &str) -> Option<String> {
+    let errors = || log.lines().filter(|line| line.contains("Error ("));
+    errors()
+        .rfind(|line| !line.contains("FAILED"))
+        .or_else(|| errors().next_back())
+        .or_else(|| log.lines().rfind(|line| !line.trim().is_empty()))
+        .map(|line| line.find("Error (").map_or(line, |start| &line[start..]).trim().to_owned())
+}
+
+fn parse_version(text: &str) -> Option<Version> {
+    let number = text.lines().find_map(|line| line.strip_prefix("Version:"))?;
+    let mut parts = number.trim().split('.').map(|part| part.parse().ok());
+    Some(Version(parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)))
+}
+
+/// The numbers of a statistics image: two magic numbers, a length, and a protobuf message that
+/// holds one message of plain integers.
+#[derive(Debug, Default, PartialEq)]
+struct Stats(Vec<(u64, u64)>);
+
+impl Stats {
+    /// Statistics are a luxury: what cannot be read is empty.
+    fn read(path: &Path, message: u64) -> Self {
+        fs::read(path).ok().and_then(|bytes| Self::decode(&bytes, message)).unwrap_or_default()
+    }
+
+    fn decode(bytes: &[u8], message: u64) -> Option<Self> {
+        const SERVICE_MAGIC: [u8; 4] = 0x5510_5940_u32.to_le_bytes();
+        const STATS_MAGIC: [u8; 4] = 0x5709_3306_u32.to_le_bytes();
+        let rest = bytes.strip_prefix(&SERVICE_MAGIC)?.strip_prefix(&STATS_MAGIC)?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let mut entry = rest.get(..u32::from_le_bytes(*length) as usize)?;
+        const LENGTH_DELIMITED: u64 = 2;
+        while !entry.is_empty() {
+            let key = varint(&mut entry)?;
+            if key & 7 != LENGTH_DELIMITED {
+                return None;
+            }
+            let (mut fields, after) = entry_split(&mut entry)?;
+            if key >> 3 == message {
+                let mut numbers = Vec::new();
+                while !fields.is_empty() {
+                    let key = varint(&mut fields)?;
+                    if key & 7 != 0 {
+                        return None;
+                    }
+                    numbers.push((key >> 3, varint(&mut fields)?));
+                }
+                return Some(Self(numbers));
+            }
+            entry = after;
+        }
+        None
+    }
+
+    fn get(&self, field: u64) -> Option<u64> {
+        self.0.iter().find(|(number, _)| *number == field).map(|(_, value)| *value)
+    }
+}
+
+fn entry_split<'a>(bytes: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let length = usize::try_from(varint(bytes)?).ok()?;
+    bytes.split_at_checked(length)
+}
+
+/// A base-128 number, least significant group first (protobuf encoding).
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Left by criu 4.1.1.
+    const DUMP: [u8; 50] = [
+        0x40, 0x59, 0x10, 0x55, 0x06, 0x33, 0x09, 0x57, 0x26, 0x00, 0x00, 0x00, 0x0a, 0x24, 0x08,
+        0xd4, 0xcc, 0x02, 0x10, 0xa0, 0xe9, 0x1e, 0x18, 0x9f, 0x8f, 0x04, 0x20, 0xec, 0x8f, 0x01,
+        0x28, 0x55, 0x30, 0x00, 0x38, 0x39, 0x40, 0x00, 0x48, 0x00, 0x50, 0x0c, 0x58, 0x0c, 0x60,
+        0x00, 0x68, 0x00, 0x70, 0x00,
+    ];
+    const RESTORE: [u8; 27] = [
+        0x40, 0x59, 0x10, 0x55, 0x06, 0x33, 0x09, 0x57, 0x0f, 0x00, 0x00, 0x00, 0x12, 0x0d, 0x08,
+        0x00, 0x10, 0x00, 0x18, 0x98, 0x45, 0x20, 0x8b, 0xef, 0x07, 0x28, 0x39,
+    ];
+
+    #[test]
+    fn statistics_are_decoded() {
+        let dump = Stats::decode(&DUMP, 1).unwrap();
+        assert_eq!((dump.get(1), dump.get(2)), (Some(42_580), Some(504_992)));
+        assert_eq!((dump.get(5), dump.get(7)), (Some(85), Some(57)));
+        let restore = Stats::decode(&RESTORE, 2).unwrap();
+        assert_eq!((restore.get(3), restore.get(4)), (Some(8_856), Some(128_907)));
+        assert_eq!(restore.get(5), Some(57));
+    }
+
+    #[test]
+    fn damaged_statistics_are_no_statistics() {
+        for end in 0..DUMP.len() {
+            assert_eq!(Stats::decode(&DUMP[..end], 1), None, "cut at {end}");
+        }
+        assert_eq!(Stats::decode(&DUMP, 2), None);
+        let mut endless = DUMP;
+        endless[12..].fill(0xff);
+        assert_eq!(Stats::decode(&endless, 1), None);
+    }
+
+    #[test]
+    fn the_last_error_line_is_the_one_that_says_why() {
+        let log = "(00.01) Warn  (criu/x.c:1): odd\n\
+                   (00.02)      1: Error (criu/sk-inet.c:1029): inet: Can't bind inet socket\n\
+                   (00.03) Error (criu/cr-restore.c:2412): Restoring FAILED.\n\
+                   (00.04) goodbye\n";
+        let expected = "Error (criu/sk-inet.c:1029): inet: Can't bind inet socket";
+        assert_eq!(last_error(log).as_deref(), Some(expected));
+        let only = "Error (criu/cr-restore.c:2412): Restoring FAILED.";
+        assert_eq!(last_error(only).as_deref(), Some(only));
+        assert_eq!(last_error("usage\ncriu: bad option\n\n").as_deref(), Some("criu: bad option"));
+        assert_eq!(last_error(""), None);
+    }
+
+    #[test]
+    fn versions_compare() {
+        let version = parse_version("Version: 4.1.1\n").unwrap();
+        assert_eq!(version.to_string(), "4.1.1");
+        assert!(version > parse_version("Version: 3.17\nGitID: v3.17").unwrap());
+        assert_eq!(parse_version("criu: not found"), None);
+    }
+
+    #[test]
+    fn the_forked_root_is_found_in_the_log() {
+        let log = "(00.02) PID: real 283 virt 1\n(00.06)      1: PID: real 284 virt 2\n";
+        assert_eq!(root_pid(log), Pid::from_raw(283));
+        assert_eq!(root_pid("(00.02) nothing\n"), None);
+    }
+}
