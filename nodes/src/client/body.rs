@@ -1,0 +1,113 @@
+//! The body of the download: saved, hashed and timed as it arrives.
+
+use crate::{events::Events, tls::hex};
+use anyhow::{Context, Result};
+use limosa_record::{clock, row::event};
+use sha2::{Digest, Sha256};
+use std::{
+    fs::File,
+    io::{Seek, Write},
+    path::Path,
+};
+
+/// A time without a byte of the body that is worth an event, in ns.
+const GAP_NS: i64 = 100_000_000;
+
+/// The file being downloaded.
+#[derive(Debug)]
+pub(crate) struct Body {
+    file: File,
+    hasher: Sha256,
+    bytes: u64,
+    last_byte_ns: Option<i64>,
+    longest_gap_ns: Option<i64>,
+    events: Events,
+}
+
+/// How a body ended up.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// Bytes in the file.
+    pub(crate) bytes: u64,
+    /// SHA-256 of these in hexadecimal.
+    pub(crate) sha256: String,
+    /// Arrival of the last byte, CLOCK_REALTIME in ns.
+    pub(crate) last_byte_ns: Option<i64>,
+    /// The longest time without a byte between the first and the last, in ns.
+    pub(crate) longest_gap_ns: Option<i64>,
+}
+
+impl Body {
+    /// Creates or empties the file.
+    pub(crate) fn create(path: &Path, events: Events) -> Result<Self> {
+        let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+        let (last_byte_ns, longest_gap_ns) = (None, None);
+        Ok(Self { file, hasher: Sha256::new(), bytes: 0, last_byte_ns, longest_gap_ns, events })
+    }
+
+    /// Forgets what has arrived; the stall goes on until the next byte.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.file.set_len(0).context("empty the file again")?;
+        self.file.rewind()?;
+        self.hasher = Sha256::new();
+        self.bytes = 0;
+        Ok(())
+    }
+
+    /// Takes the next bytes and returns how many there are now.
+    pub(crate) fn add(&mut self, chunk: &[u8]) -> Result<u64> {
+        self.arrived(clock::now_ns());
+        self.file.write_all(chunk).context("save the body")?;
+        self.hasher.update(chunk);
+        self.bytes += chunk.len() as u64;
+        Ok(self.bytes)
+    }
+
+    fn arrived(&mut self, now_ns: i64) {
+        if let Some(last) = self.last_byte_ns {
+            let gap = now_ns - last;
+            self.longest_gap_ns = self.longest_gap_ns.max(Some(gap));
+            if gap > GAP_NS {
+                self.events.span(event::GAP, format!("{} ms", gap / 1_000_000), last, now_ns);
+            }
+        }
+        self.last_byte_ns = Some(now_ns);
+    }
+
+    /// What has become of it.
+    pub(crate) fn summary(self) -> Summary {
+        let mut sha256 = String::new();
+        hex(&mut sha256, &self.hasher.finalize());
+        Summary {
+            bytes: self.bytes,
+            sha256,
+            last_byte_ns: self.last_byte_ns,
+            longest_gap_ns: self.longest_gap_ns,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::EVENTS_FILE;
+    use limosa_record::row::{self, NodeEventRow};
+
+    #[test]
+    fn a_restart_forgets_the_bytes_but_not_the_gap() {
+        let folder = tempfile::tempdir().unwrap();
+        let events = Events::open(folder.path()).unwrap();
+        let mut body = Body::create(&folder.path().join("body"), events).unwrap();
+        body.add(b"lost").unwrap();
+        body.restart().unwrap();
+        body.last_byte_ns = body.last_byte_ns.map(|ns| ns - 30_000_000_000);
+        body.add(b"abc").unwrap();
+        assert_eq!(std::fs::read(folder.path().join("body")).unwrap(), b"abc");
+        let summary = body.summary();
+        assert_eq!(summary.bytes, 3);
+        assert!(summary.sha256.starts_with("ba7816bf8f01cfea414140de5dae2223"));
+        assert!(summary.longest_gap_ns >= Some(30_000_000_000));
+        let rows: Vec<NodeEventRow> = row::read(&folder.path().join(EVENTS_FILE)).unwrap();
+        assert_eq!(rows.iter().filter(|row| row.event == event::GAP).count(), 1);
+    }
+}

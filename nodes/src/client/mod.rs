@@ -1,0 +1,164 @@
+//! The client: waits for the start, downloads one file under a migration scheme, says how it went.
+//!
+//! In: [`ClientConfig`] and control requests. Out: the file, `events.csv`, `throughput.csv` and,
+//! whatever way it ends, [`RESULT_FILE`].
+
+mod attempt;
+mod body;
+mod meter;
+
+pub(crate) use attempt::{Failure, get};
+pub(crate) use body::Body;
+pub(crate) use meter::Meter;
+
+use crate::{
+    control::{self, Handler, refusal},
+    events::Events,
+    scheme, tls, transport,
+};
+use anyhow::{Context, Result, bail};
+use limosa_record::{
+    clock, dir,
+    node::{ClientConfig, ClientResult, RESULT_FILE, Reply, Request},
+    row::event,
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicU64, Ordering},
+};
+use tokio::sync::Notify;
+
+/// What the tasks of a client share.
+pub(crate) struct Client {
+    /// The configuration as read.
+    pub(crate) config: ClientConfig,
+    /// Where events go.
+    pub(crate) events: Events,
+    /// Counts bytes per interface.
+    pub(crate) meter: Meter,
+    crypto: Arc<noq::crypto::rustls::QuicClientConfig>,
+    control: Arc<Control>,
+    reconnects: AtomicU64,
+}
+
+/// The part of a client that control requests touch.
+#[derive(Debug, Default)]
+struct Control {
+    /// CLOCK_REALTIME in ns; 0 before the start.
+    handshake_started_ns: AtomicI64,
+    body_bytes: AtomicU64,
+    start: Notify,
+    stop: Notify,
+}
+
+/// Downloads once, after the start was asked for.
+pub(crate) async fn run(config: ClientConfig) -> Result<()> {
+    let control = Arc::new(Control::default());
+    let client = Client {
+        events: Events::open(&config.folder)?,
+        meter: Meter::open(&config)?,
+        crypto: tls::client(&config)?,
+        control: control.clone(),
+        reconnects: AtomicU64::new(0),
+        config,
+    };
+    let mut body = Body::create(&client.config.save_as, client.events.clone())?;
+    control::start(client.config.control, control.clone()).await?;
+    tokio::select! {
+        () = control.start.notified() => {}
+        () = control.stop.notified() => return Ok(()),
+    }
+    let started_ns = control.handshake_started_ns.load(Ordering::Relaxed);
+    client.events.span(event::HANDSHAKE_STARTED, "", started_ns, started_ns);
+    let outcome = tokio::select! {
+        outcome = scheme::download(&client, &mut body) => outcome,
+        never = client.meter.sample(started_ns) => match never {},
+        () = control.stop.notified() => Err(anyhow::anyhow!("stopped")),
+    };
+    client.meter.finish();
+    let stopped = outcome.as_ref().is_err_and(|e| e.to_string() == "stopped");
+    client.leave_result(started_ns, body, outcome.as_ref().err())?;
+    if stopped { Ok(()) } else { outcome }
+}
+
+impl Client {
+    /// noq's configuration for the next connection.
+    pub(crate) fn for_one_connection(&self) -> Result<noq::ClientConfig> {
+        let mut config = noq::ClientConfig::new(self.crypto.clone());
+        let transport = &self.config.transport;
+        let transport = transport::for_one_connection(transport, &self.config.folder, "client")
+            .context("transport settings")?;
+        config.transport_config(transport);
+        Ok(config)
+    }
+
+    /// Notes that a new connection has to be made and that the body starts again.
+    pub(crate) fn reconnecting(&self) {
+        self.reconnects.fetch_add(1, Ordering::Relaxed);
+        self.progress(0);
+    }
+
+    /// Notes how many bytes of the body there are.
+    pub(crate) fn progress(&self, bytes: u64) {
+        self.control.body_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn leave_result(
+        &self,
+        handshake_started_ns: i64,
+        body: Body,
+        error: Option<&anyhow::Error>,
+    ) -> Result<()> {
+        let summary = body.summary();
+        let result = ClientResult {
+            error: error.map(|e| format!("{e:#}")),
+            handshake_started_ns,
+            finished_ns: summary.last_byte_ns.filter(|_| error.is_none()),
+            bytes: summary.bytes,
+            sha256: error.is_none().then_some(summary.sha256),
+            reconnects: self.reconnects.load(Ordering::Relaxed),
+            longest_gap_ns: summary.longest_gap_ns,
+        };
+        if let (None, Some(last)) = (error, summary.last_byte_ns) {
+            let detail = format!("{} bytes", summary.bytes);
+            self.events.span(event::DOWNLOAD_DONE, detail, last, last);
+        }
+        let json = serde_json::to_vec_pretty(&result)?;
+        Ok(dir::write_whole(&self.config.folder.join(RESULT_FILE), &json)?)
+    }
+
+    /// The address that the client uses on one of its interfaces.
+    ///
+    /// # Errors
+    /// When the configuration names too few.
+    pub(crate) fn local(&self, interface: usize) -> Result<std::net::IpAddr> {
+        match self.config.local.get(interface) {
+            Some(ip) => Ok(*ip),
+            None => bail!("no local address for interface {interface} in the configuration"),
+        }
+    }
+}
+
+impl Handler for Control {
+    fn handle(&self, request: Request) -> Reply {
+        match request {
+            Request::Start => {
+                let now = clock::now_ns();
+                // A repeated request must not move the zero of time.
+                let (set, relaxed) = (&self.handshake_started_ns, Ordering::Relaxed);
+                if set.compare_exchange(0, now, relaxed, relaxed).is_ok() {
+                    self.start.notify_one();
+                }
+            }
+            Request::Stop => self.stop.notify_one(),
+            Request::Announce(_) => return refusal("only a server can announce an address"),
+            Request::Status => {}
+        }
+        let started = self.handshake_started_ns.load(Ordering::Relaxed);
+        Reply {
+            handshake_started_ns: (started != 0).then_some(started),
+            body_bytes: self.body_bytes.load(Ordering::Relaxed),
+            ..Reply::default()
+        }
+    }
+}

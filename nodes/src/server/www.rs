@@ -1,0 +1,158 @@
+//! Answers `GET path` on one stream with the bytes of a file below one folder.
+//!
+//! A request that cannot be answered resets the stream with one of the codes below, which are
+//! HTTP's so that a log explains itself.
+
+use anyhow::{Context, Result, bail};
+use noq::{RecvStream, SendStream, VarInt};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Component, Path, PathBuf},
+};
+
+/// The request line is malformed.
+pub(crate) const BAD_REQUEST: u32 = 400;
+/// The path leads out of the folder.
+pub(crate) const FORBIDDEN: u32 = 403;
+/// There is no such file.
+pub(crate) const NOT_FOUND: u32 = 404;
+/// The file could not be read.
+pub(crate) const READ_ERROR: u32 = 500;
+
+/// Longest request line in bytes.
+const MAX_REQUEST: usize = 4096;
+/// Bytes read from the file at a time: large enough to keep two paths fed.
+const CHUNK: usize = 256 * 1024;
+
+/// The folder that is served.
+#[derive(Debug)]
+pub(super) struct Www(PathBuf);
+
+impl Www {
+    /// Serves what is below `folder`.
+    pub(super) fn new(folder: &Path) -> Result<Self> {
+        let folder = folder.canonicalize();
+        Ok(Self(folder.context("open the folder to serve")?))
+    }
+
+    /// Answers one request.
+    pub(super) async fn answer(&self, mut send: SendStream, receive: RecvStream) -> Result<()> {
+        let opened = match read_request(receive).await {
+            Ok(path) => self.open(&path).with_context(|| format!("GET {path}")),
+            Err(error) => Err(error.context(Refusal(BAD_REQUEST))),
+        };
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) => {
+                let code = error.downcast_ref().map_or(READ_ERROR, |Refusal(code)| *code);
+                send.reset(VarInt::from_u32(code))?;
+                return Err(error);
+            }
+        };
+        match send_file(file, &mut send).await {
+            Err(error) if error.is::<io::Error>() => {
+                let _ = send.reset(VarInt::from_u32(READ_ERROR));
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    fn open(&self, path: &str) -> Result<File> {
+        let relative = path.strip_prefix('/').context(Refusal(BAD_REQUEST))?;
+        let plain = |c| matches!(c, Component::Normal(_));
+        if relative.is_empty() || !Path::new(relative).components().all(plain) {
+            bail!(Refusal(FORBIDDEN));
+        }
+        let file = self.0.join(relative).canonicalize().map_err(refuse)?;
+        if !file.starts_with(&self.0) {
+            bail!(Refusal(FORBIDDEN));
+        }
+        let file = File::open(file).map_err(refuse)?;
+        if !file.metadata()?.is_file() {
+            bail!(Refusal(NOT_FOUND));
+        }
+        Ok(file)
+    }
+}
+
+/// Why a stream is reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Refusal(u32);
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "refused with code {}", self.0)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+fn refuse(error: io::Error) -> anyhow::Error {
+    let code = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => NOT_FOUND,
+        io::ErrorKind::PermissionDenied => FORBIDDEN,
+        _ => READ_ERROR,
+    };
+    anyhow::Error::new(error).context(Refusal(code))
+}
+
+async fn read_request(mut receive: RecvStream) -> Result<String> {
+    let mut line = Vec::new();
+    while !line.contains(&b'\n') && line.len() < MAX_REQUEST {
+        match receive.read_chunk(MAX_REQUEST).await? {
+            Some(chunk) => line.extend_from_slice(&chunk),
+            None => break,
+        }
+    }
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = std::str::from_utf8(line).context("request is not UTF-8")?.trim_end_matches('\r');
+    Ok(line.strip_prefix("GET ").context("request is not `GET path`")?.to_owned())
+}
+
+async fn send_file(mut file: File, send: &mut SendStream) -> Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        // The file is in the page cache or soon will be; a thread for it would only be one more
+        // thing to checkpoint.
+        let length = file.read(&mut buffer)?;
+        if length == 0 {
+            send.finish()?;
+            // The stream must live until everything is acknowledged.
+            send.stopped().await?;
+            return Ok(());
+        }
+        send.write_all(&buffer[..length]).await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn code(www: &Www, path: &str) -> Option<u32> {
+        www.open(path).err().and_then(|e| e.downcast_ref().map(|Refusal(code)| *code))
+    }
+
+    #[test]
+    fn nothing_outside_the_folder_is_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = folder.path().join("www");
+        std::fs::create_dir(&inside).unwrap();
+        std::fs::write(inside.join("random"), b"x").unwrap();
+        std::fs::write(folder.path().join("secret"), b"x").unwrap();
+        symlink(folder.path().join("secret"), inside.join("link")).unwrap();
+        symlink("random", inside.join("inner")).unwrap();
+        let www = Www::new(&inside).unwrap();
+        assert_eq!(code(&www, "/random"), None);
+        assert_eq!(code(&www, "/inner"), None);
+        assert_eq!(code(&www, "/missing"), Some(NOT_FOUND));
+        assert_eq!(code(&www, "/random/x"), Some(NOT_FOUND));
+        assert_eq!(code(&www, "random"), Some(BAD_REQUEST));
+        for path in ["/../secret", "/./../secret", "//etc/passwd", "/link", "/"] {
+            assert_eq!(code(&www, path), Some(FORBIDDEN), "{path}");
+        }
+    }
+}

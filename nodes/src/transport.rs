@@ -1,0 +1,46 @@
+//! noq's transport parameters for a node's [`Transport`] settings.
+
+use crate::congestion;
+use limosa_record::node::{Scheme, Transport};
+use noq::{IdleTimeout, TransportConfig, VarInt};
+use std::{path::Path, sync::Arc};
+
+/// noq's reassembly buffer holds at most 1 024 separate chunks of a stream and kills the
+/// connection beyond that. With two paths every second packet may be missing, so the window may
+/// hold 1 024 gaps and 1 024 packets of at least 1 200 bytes.
+const STREAM_WINDOW: u32 = 1024 * 2 * 1200;
+
+/// Path ids that each end may use before it has to give some back. Two for the paths, twenty per
+/// interface for the ladder `fast`, the rest for a second migration. Every id costs five
+/// connection ids of about 40 bytes right after the handshake: 13 kB for all.
+const PATH_IDS: u32 = 64;
+
+/// Addresses that a server may announce.
+const ANNOUNCED_ADDRESSES: u8 = 8;
+
+/// A configuration for one connection: the congestion controllers in it share state.
+pub(crate) fn for_one_connection(
+    transport: &Transport,
+    folder: &Path,
+    name: &str,
+) -> anyhow::Result<Arc<TransportConfig>> {
+    let mut config = TransportConfig::default();
+    config
+        .max_idle_timeout(Some(IdleTimeout::try_from(transport.idle_timeout.as_duration())?))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(4 * STREAM_WINDOW))
+        .send_window(4 * u64::from(STREAM_WINDOW))
+        .congestion_controller_factory(congestion::factory(transport));
+    if transport.scheme == Scheme::Multipath {
+        // The order matters: the second setting would turn multipath on with eight ids.
+        config
+            .max_concurrent_multipath_paths(PATH_IDS)
+            .max_remote_nat_traversal_addresses(ANNOUNCED_ADDRESSES);
+    }
+    if transport.qlog {
+        let folder = folder.join("qlog");
+        std::fs::create_dir_all(&folder)?;
+        config.qlog_from_path(folder, name);
+    }
+    Ok(Arc::new(config))
+}
