@@ -1,0 +1,23 @@
+//! Writes a made-up run directory and analyses it, to look at the report without running anything.
+//!
+//! Usage: `cargo run -p limosa-analysis --example paper_like -- FOLDER [REPETITIONS]`
+
+#[path = "../tests/paper_like/mod.rs"]
+mod paper_like;
+
+use anyhow::Context;
+use limosa_record::dir::RunDir;
+
+fn main() -> anyhow::Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let folder = arguments.next().context("usage: paper_like FOLDER [REPETITIONS]")?;
+    let repetitions = arguments.next().map_or(Ok(20), |n| n.parse())?;
+    let run = RunDir::new(folder);
+    paper_like::write(&run, repetitions)?;
+    let analysis = limosa_analysis::analyse(&run)?;
+    for warning in analysis.warnings {
+        println!("warning: {warning}");
+    }
+    println!("{}", run.report().display());
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! The report's list of files and what their columns mean.
+
+use maud::{Markup, html};
+
+type Column = (&'static str, &'static str);
+
+const TRIALS: &[Column] = &[
+    ("experiment, variant, repetition, seed", "which trial this is"),
+    ("status, reason", "ok, failed, timeout or aborted, and why it is not ok"),
+    ("verdict, verdict_reason", "valid or suspect: was the machine good enough, and why not"),
+    ("scheme, technique", "migration scheme; how the process moved, empty without a migration"),
+    ("turnaround_s", "from the start of the first handshake to the last byte of the body"),
+    ("bytes, goodput_bps", "size of the body; bits of it per second of turnaround"),
+    ("downtime_s", "from the start of the checkpoint to the end of the restore"),
+    ("stall_s", "the longest time without a byte of the body"),
+    ("resume_delay_s", "from the end of the restore to the next byte of the body"),
+    ("checkpoint_s, transfer_s, restore_s", "the parts of the downtime"),
+    ("image_bytes", "size of the checkpoint's image files"),
+    ("reconnects", "new connections that the client had to make"),
+    ("started_utc", "when the trial began"),
+    ("body_matches", "whether the body's SHA-256 equals the source's"),
+    ("calibrated_rtt_ms", "idle round-trip time, minimum, per interface of the client"),
+    ("folder", "logs and rows of the attempt, below the run directory"),
+];
+const THROUGHPUT: &[Column] = &[
+    ("variant, repetition", "which trial"),
+    ("path", "the client's interface"),
+    ("t_s, interval_s", "start since the start of the handshake, and length, of the interval"),
+    ("bytes", "UDP payload that arrived"),
+];
+const REQUESTS: &[Column] = &[
+    ("variant, repetition, request, object", "which request, and what was asked for"),
+    ("t_s, response_s", "when it was sent since the start of the handshake; how long it took"),
+    ("served_by, outcome", "which node answered; ok or what went wrong"),
+];
+const EVENTS: &[Column] = &[
+    ("variant, repetition", "which trial"),
+    ("source, event, detail", "who (harness or a node), what happened, more about it"),
+    ("planned_ns, started_ns, done_ns", "when it was planned, started and done, CLOCK_REALTIME"),
+];
+const SUMMARY: &[Column] = &[
+    ("variant, metric, n", "a column of trials.csv over the n ok trials that have a value"),
+    ("mean, median, min, max", "as they say"),
+    ("p05, p95", "5th and 95th percentile, type 7"),
+    ("ci95_low, ci95_high", "95 % percentile-bootstrap interval of the mean; empty below n = 2"),
+];
+
+const TABLES: [(&str, &str, &[Column]); 5] = [
+    ("trials.csv", "one row per trial", TRIALS),
+    ("throughput.csv", "one row per trial, path and interval", THROUGHPUT),
+    ("requests.csv", "one row per request of a request workload", REQUESTS),
+    ("events.csv", "what happened when", EVENTS),
+    ("summary.csv", "one row per variant and metric", SUMMARY),
+];
+
+const OTHERS: [Column; 4] = [
+    ("manifest.json", "versions, machine, seeds, settings"),
+    ("experiment.yaml, topology.yaml, plan.json", "what the user wrote, and everything resolved"),
+    ("figures/*.svg", "the figures of this page"),
+    ("trials/<variant>/<repetition>/", "one folder per attempt: logs, node rows, captures"),
+];
+
+pub(super) fn files() -> Markup {
+    html! {
+        h2 { "Files" }
+        p.note {
+            "Every raw number's column name ends in its unit. A value that does not exist is an "
+            "empty cell, never 0."
+        }
+        dl {
+            @for (file, what, columns) in TABLES {
+                dt { code { (file) } " – " (what) }
+                @for (names, meaning) in columns { dd { code { (names) } ": " (meaning) } }
+            }
+            @for (file, what) in OTHERS { dt { code { (file) } " – " (what) } }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use limosa_record::row::{SummaryRow, TrialRow};
+    use serde::Serialize;
+
+    fn header(row: impl Serialize) -> Vec<String> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        writer.serialize(row).unwrap();
+        let bytes = writer.into_inner().unwrap();
+        csv::Reader::from_reader(bytes.as_slice())
+            .headers()
+            .unwrap()
+            .iter()
+            .map(Into::into)
+            .collect()
+    }
+
+    fn explained(columns: &[Column]) -> Vec<String> {
+        columns.iter().flat_map(|(names, _)| names.split(", ").map(String::from)).collect()
+    }
+
+    #[test]
+    fn every_column_of_trials_is_explained() {
+        let mut explained = explained(TRIALS);
+        let mut written = header(TrialRow::default());
+        explained.sort();
+        written.sort();
+        assert_eq!(explained, written);
+    }
+
+    #[test]
+    fn every_column_of_summary_is_explained() {
+        let (variant, metric) = (String::new(), String::new());
+        let row = SummaryRow {
+            variant,
+            metric,
+            n: 0,
+            mean: 0.0,
+            median: 0.0,
+            min: 0.0,
+            max: 0.0,
+            p05: 0.0,
+            p95: 0.0,
+            ci95_low: None,
+            ci95_high: None,
+        };
+        let (explained, written) = (explained(SUMMARY), header(row));
+        assert!(written.iter().all(|column| explained.contains(column)), "{written:?}");
+    }
+}
