@@ -92,10 +92,10 @@ impl Series {
         let trials = input.trials.iter().filter(|t| t.variant == variant);
         let (ok, failed): (Vec<_>, Vec<_>) = trials.partition(|t| summary::is_ok(t));
         let only_failed = ok.is_empty() && !failed.is_empty();
-        if !only_failed {
-            // Without any row in trials.csv this keeps everything: nothing is known to have failed.
-            let failed: BTreeSet<_> = failed.iter().map(|t| t.repetition).collect();
-            binned.retain(|repetition, _| !failed.contains(repetition));
+        if !ok.is_empty() {
+            // Nor those that trials.csv does not know: they were cut off with the run.
+            let ok: BTreeSet<_> = ok.iter().map(|t| t.repetition).collect();
+            binned.retain(|repetition, _| ok.contains(repetition));
         }
         let paths: BTreeSet<_> = binned.values().flat_map(|t| t.keys().copied()).collect();
         let nothing = vec![0.0; grid.bins];
