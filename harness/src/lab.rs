@@ -221,6 +221,7 @@ impl Lab {
                 via: route.via,
                 link: index(&route.interface),
                 table: route.table,
+                source: None,
             }));
         }
         for (priority, rule) in (FIRST_RULE..).zip(&place.rules) {

@@ -3,8 +3,12 @@
 //! `spec` reads what the user wrote, `plan` decides everything, `sys` speaks to the kernel, and
 //! the rest runs the experiment. See README.md for the whole picture.
 
+pub mod action;
+pub mod calibrate;
 pub mod certificate;
 pub mod cli;
+pub mod lab;
+pub mod node;
 pub mod plan;
 pub mod progress;
 pub mod run;
@@ -12,3 +16,4 @@ pub mod source;
 pub mod spec;
 pub mod sys;
 pub mod timeline;
+pub mod trial;

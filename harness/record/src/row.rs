@@ -58,9 +58,12 @@ pub struct TrialRow {
     pub started_utc: String,
     /// Whether the body's SHA-256 equals the source's.
     pub body_matches: Option<bool>,
-    /// Idle round-trip time between the client and the server, minimum, one column per interface
-    /// joined by `;` in the order of the client's interfaces.
-    pub calibrated_rtt_ms: Option<String>,
+    /// Shortest idle round trip over the client's first interface, before the trial.
+    pub rtt_first_ms: Option<f64>,
+    /// Shortest idle round trip over its second interface.
+    pub rtt_second_ms: Option<f64>,
+    /// Latest start of a step of the timeline behind its plan.
+    pub step_lateness_ms: Option<f64>,
     /// Folder of the attempt below the run directory.
     pub folder: String,
 }
@@ -148,6 +151,25 @@ pub struct NodeEventRow {
     pub started_ns: i64,
     /// When it was done.
     pub done_ns: i64,
+}
+
+/// One row of a trial's `calibration.csv`: the idle network over one interface of the client.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CalibrationRow {
+    /// The client's interface.
+    pub interface: String,
+    /// Sum of the configured delays there and back.
+    pub wanted_rtt_ms: Option<f64>,
+    /// Shortest measured round trip.
+    pub min_rtt_ms: Option<f64>,
+    /// Median round trip.
+    pub median_rtt_ms: Option<f64>,
+    /// Longest round trip.
+    pub max_rtt_ms: Option<f64>,
+    /// Echo requests sent.
+    pub sent_packets: u16,
+    /// Echo requests without an answer.
+    pub lost_packets: u16,
 }
 
 /// One row of `summary.csv`: one metric over the trials of one variant.

@@ -1,0 +1,255 @@
+//! A node: a process in a place, from its start over checkpoints and restores to its end.
+
+use crate::{
+    lab::Lab,
+    sys::{
+        criu::{Criu, DumpReport, Options, RestoreReport},
+        netns::Netns,
+        process::{ExitState, Launch, Process},
+    },
+};
+use anyhow::{Context, Result, bail};
+use limosa_record::{
+    dir::write_whole,
+    node::{NodeConfig, Reply, Request},
+};
+use std::{
+    cell::{Cell, RefCell},
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::Duration,
+};
+use tokio::{
+    net::UdpSocket,
+    time::{Instant, sleep, timeout_at},
+};
+
+/// Where nodes answer requests, inside their own namespace.
+pub const CONTROL: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4400);
+
+/// How long a node may take until it answers for the first time.
+const READY_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long a running node may take to answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long one datagram is waited for before it is sent again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long a node may take to end after it was asked to.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// A process in a place.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    folder: PathBuf,
+    place: RefCell<String>,
+    process: RefCell<Rc<Process>>,
+    /// Between checkpoint and restore its end is no accident.
+    moving: Cell<bool>,
+    killed: Cell<bool>,
+}
+
+impl Node {
+    /// Starts the node and waits until it answers.
+    ///
+    /// # Errors
+    /// When it cannot be started, ends at once, or never answers; quotes the end of its log.
+    pub async fn start(
+        program: &Path,
+        name: &str,
+        place: &str,
+        folder: &Path,
+        config: &NodeConfig,
+        lab: &Lab,
+    ) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        let file = folder.join("config.json");
+        write_whole(&file, format!("{:#}\n", serde_json::to_value(config)?).as_bytes())?;
+        let launch = Launch {
+            program: program.into(),
+            args: vec!["node".into(), file.into()],
+            env: vec![],
+            folder: Some(folder.into()),
+            stdout: folder.join("stdout.log"),
+            stderr: folder.join("stderr.log"),
+            own_pid_namespace: true,
+        };
+        let process = Process::spawn(&launch, Some(lab.place(place)?.as_fd()))
+            .await
+            .with_context(|| format!("start node `{name}`"))?;
+        let node = Self {
+            name: name.into(),
+            folder: folder.into(),
+            place: RefCell::new(place.into()),
+            process: RefCell::new(Rc::new(process)),
+            moving: Cell::new(false),
+            killed: Cell::new(false),
+        };
+        tokio::select! {
+            state = node.ended() => bail!(node.early_end(state)),
+            answer = ask(lab.place(place)?, &Request::Status, READY_LIMIT) => {
+                answer.with_context(|| node.told(format!("node `{name}` never said ready")))?;
+            }
+        }
+        Ok(node)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Asks it something.
+    ///
+    /// # Errors
+    /// When it does not answer in time, or answers that it cannot.
+    pub async fn ask(&self, lab: &Lab, request: &Request) -> Result<Reply> {
+        let place = self.place.borrow().clone();
+        ask(lab.place(&place)?, request, ANSWER_LIMIT)
+            .await
+            .with_context(|| format!("ask node `{}`", self.name))
+    }
+
+    /// Waits until the process has ended by itself, not by a checkpoint.
+    pub async fn ended(&self) -> Result<ExitState> {
+        loop {
+            let process = self.process.borrow().clone();
+            let state = process.wait().await?;
+            while self.moving.get() {
+                sleep(Duration::from_millis(20)).await;
+            }
+            if Rc::ptr_eq(&process, &self.process.borrow()) {
+                return Ok(state);
+            }
+        }
+    }
+
+    /// How it ended although it should not have.
+    pub fn early_end(&self, state: Result<ExitState>) -> String {
+        let how = state.map_or_else(|e| format!("{e:#}"), |s| s.to_string());
+        self.told(format!("node `{}` ended too early: {how}", self.name))
+    }
+
+    /// Adds the last line of the node's stderr and the name of that file.
+    pub fn told(&self, message: String) -> String {
+        let log = self.folder.join("stderr.log");
+        let text = fs::read(&log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let last = text.lines().rev().find(|l| !l.trim().is_empty());
+        let last = last.map_or(String::new(), |l| format!(": {}", l.trim()));
+        format!("{message}{last}\n  see: {}", log.display())
+    }
+
+    /// Freezes it, writes it to images and ends it.
+    ///
+    /// # Errors
+    /// When CRIU fails; the node then goes on.
+    pub async fn checkpoint(&self, criu: &Criu, images: &Path, log: &Path) -> Result<DumpReport> {
+        fs::create_dir_all(log).with_context(|| format!("make {}", log.display()))?;
+        let process = self.process.borrow().clone();
+        self.moving.set(true);
+        let dumped = criu.dump(&process, images, &Options::new(log)).await;
+        if dumped.is_err() {
+            self.moving.set(false);
+        }
+        dumped.with_context(|| format!("checkpoint node `{}`", self.name))
+    }
+
+    /// Brings it to life in another place.
+    ///
+    /// # Errors
+    /// When CRIU fails.
+    pub async fn restore(
+        &self,
+        criu: &Criu,
+        images: &Path,
+        log: &Path,
+        lab: &Lab,
+        place: &str,
+    ) -> Result<RestoreReport> {
+        fs::create_dir_all(log).with_context(|| format!("make {}", log.display()))?;
+        let netns = lab.place(place)?;
+        let restored = criu.restore(images, netns.as_fd(), &Options::new(log)).await;
+        let (process, report) =
+            restored.with_context(|| format!("restore node `{}` on `{place}`", self.name))?;
+        *self.process.borrow_mut() = Rc::new(process);
+        *self.place.borrow_mut() = place.into();
+        self.moving.set(false);
+        Ok(report)
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill(&self) -> Result<()> {
+        self.killed.set(true);
+        let process = self.process.borrow().clone();
+        process.kill().await.with_context(|| format!("kill node `{}`", self.name))?;
+        Ok(())
+    }
+
+    /// Whether [`Node::kill`] was called.
+    pub fn was_killed(&self) -> bool {
+        self.killed.get()
+    }
+
+    /// Asks it to end, and kills it when it does not; says how it ended.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn stop(&self, lab: &Lab) -> Result<ExitState> {
+        let process = self.process.borrow().clone();
+        let place = self.place.borrow().clone();
+        if process.try_wait()?.is_none() {
+            // A node that does not answer is killed below.
+            let _ = ask(lab.place(&place)?, &Request::Stop, ASK_AGAIN).await;
+            let _ = tokio::time::timeout(STOP_GRACE, process.wait()).await;
+        }
+        Ok(process.kill().await?)
+    }
+}
+
+/// One question, one answer, over UDP on the namespace's loopback.
+async fn ask(netns: &Netns, request: &Request, limit: Duration) -> Result<Reply> {
+    let socket = netns.run(|| {
+        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+        socket.connect(CONTROL)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    })?;
+    let socket = UdpSocket::from_std(socket)?;
+    let question = serde_json::to_vec(request)?;
+    let deadline = Instant::now() + limit;
+    let mut answer = vec![0; 64 * 1024];
+    while Instant::now() < deadline {
+        // "Connection refused" means that nobody listens yet; so it is for a receive, too.
+        if socket.send(&question).await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+            continue;
+        }
+        match timeout_at(deadline.min(Instant::now() + ASK_AGAIN), socket.recv(&mut answer)).await {
+            Ok(Ok(n)) => {
+                let reply: Reply = serde_json::from_slice(&answer[..n]).context("odd answer")?;
+                return match &reply.error {
+                    Some(error) => bail!("{error}"),
+                    None => Ok(reply),
+                };
+            }
+            Ok(Err(_)) => sleep(Duration::from_millis(5)).await,
+            Err(_) => {}
+        }
+    }
+    bail!("no answer within {limit:?}")
+}

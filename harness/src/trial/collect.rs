@@ -1,0 +1,160 @@
+//! From the files of a trial to its rows.
+
+use super::{Finished, empty_row};
+use crate::{calibrate, plan::Plan, run::TrialRecord, timeline::Done};
+use anyhow::{Context, Result};
+use limosa_record::{
+    node::{ClientResult, RESULT_FILE},
+    row::{self, EventRow, NodeEventRow, NodeThroughputRow, ThroughputRow, event},
+};
+use std::{fs, path::Path};
+
+/// How late a step of the timeline may start before the trial is suspect.
+const MAX_LATENESS_MS: f64 = 20.0;
+
+/// Everything that a trial showed. What is missing stays empty; what cannot be read makes an
+/// otherwise good trial a failed one.
+pub(super) fn record(plan: &Plan, finished: &Finished<'_>, body_sha256: &str) -> TrialRecord {
+    let mut record = TrialRecord { row: empty_row(plan, finished), ..TrialRecord::default() };
+    let collected = collect(plan, finished, body_sha256, &mut record);
+    let outcome = match (&finished.outcome, collected) {
+        (Err((status, reason)), _) => Err((*status, reason.clone())),
+        (Ok(()), Err(e)) => Err(("failed", format!("{e:#}"))),
+        (Ok(()), Ok(())) => Ok(()),
+    };
+    match outcome {
+        Ok(()) => record.row.status = "ok".into(),
+        Err((status, reason)) => {
+            record.row.status = status.into();
+            record.row.reason = Some(reason);
+        }
+    }
+    let suspicion = calibrate::complaint(&finished.calibration).or_else(|| {
+        let late = record.row.step_lateness_ms.filter(|ms| *ms > MAX_LATENESS_MS)?;
+        Some(format!("a step of the timeline started {late:.0} ms late"))
+    });
+    record.row.verdict = Some(if suspicion.is_some() { "suspect" } else { "valid" }.into());
+    record.row.verdict_reason = suspicion;
+    record
+}
+
+fn collect(
+    plan: &Plan,
+    finished: &Finished<'_>,
+    body_sha256: &str,
+    record: &mut TrialRecord,
+) -> Result<()> {
+    let row = &mut record.row;
+    row.rtt_first_ms = finished.calibration.first().and_then(|c| c.min_rtt_ms);
+    row.rtt_second_ms = finished.calibration.get(1).and_then(|c| c.min_rtt_ms);
+    row.image_bytes = finished.image_bytes;
+    let lateness = finished.steps.iter().map(|s| (s.started_ns - s.planned_ns) as f64 / 1e6);
+    row.step_lateness_ms = lateness.reduce(f64::max);
+    let step = |name: &str| finished.steps.iter().find(|s| s.event == name);
+    let (checkpoint, restore) = (step("checkpoint"), step("restore"));
+    let length = |s: &Done| seconds(s.done_ns - s.started_ns);
+    row.checkpoint_s = checkpoint.map(length);
+    row.restore_s = restore.map(length);
+    if let (Some(checkpoint), Some(restore)) = (checkpoint, restore) {
+        row.transfer_s = Some(seconds(restore.started_ns - checkpoint.done_ns));
+        row.downtime_s = Some(seconds(restore.done_ns - checkpoint.started_ns));
+    }
+    record.events = finished.steps.iter().map(|s| harness_event(finished, s)).collect();
+    for (name, node) in &plan.nodes {
+        let folder = finished.folder.join(name);
+        let events: Vec<NodeEventRow> = row::read(&folder.join("events.csv"))?;
+        if node.role == crate::spec::Role::Client {
+            client(finished, &folder, &events, restore, body_sha256, record)?;
+        }
+        record.events.extend(events.into_iter().map(|e| node_event(finished, name, e)));
+    }
+    record.events.sort_by_key(|e| e.started_ns);
+    Ok(())
+}
+
+fn client(
+    finished: &Finished<'_>,
+    folder: &Path,
+    events: &[NodeEventRow],
+    restore: Option<&Done>,
+    body_sha256: &str,
+    record: &mut TrialRecord,
+) -> Result<()> {
+    let Some(zero_ns) = finished.zero_ns else { return Ok(()) };
+    let samples: Vec<NodeThroughputRow> = row::read(&folder.join("throughput.csv"))?;
+    let interface = |sample: &NodeThroughputRow| {
+        let at = finished.variant.local.iter().position(|l| *l == sample.local);
+        at.map_or_else(|| sample.local.to_string(), |i| finished.variant.interfaces[i].clone())
+    };
+    record.throughput = samples
+        .iter()
+        .map(|sample| ThroughputRow {
+            variant: finished.trial.variant.clone(),
+            repetition: finished.trial.repetition,
+            path: interface(sample),
+            t_s: seconds(sample.t_ns - zero_ns),
+            interval_s: seconds(sample.interval_ns),
+            bytes: sample.bytes,
+        })
+        .collect();
+    let row = &mut record.row;
+    if let Some(restore) = restore {
+        let around = |e: &&NodeEventRow| {
+            e.event == event::GAP && e.started_ns <= restore.done_ns && e.done_ns >= restore.done_ns
+        };
+        let gap = events.iter().find(around);
+        row.resume_delay_s = gap.map(|gap| seconds(gap.done_ns - restore.done_ns));
+    }
+    let file = folder.join(RESULT_FILE);
+    if !file.exists() && finished.outcome.is_err() {
+        return Ok(());
+    }
+    let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+    let result: ClientResult =
+        serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
+    row.bytes = Some(result.bytes);
+    row.reconnects = Some(result.reconnects);
+    row.stall_s = result.longest_gap_ns.map(seconds);
+    row.body_matches = result.sha256.as_ref().map(|hash| hash == body_sha256);
+    if let (Some(finished_ns), None) = (result.finished_ns, &result.error) {
+        let turnaround_s = seconds(finished_ns - result.handshake_started_ns);
+        row.turnaround_s = Some(turnaround_s);
+        row.goodput_bps = Some(result.bytes as f64 * 8.0 / turnaround_s);
+    }
+    if finished.outcome.is_ok() {
+        anyhow::ensure!(result.error.is_none(), "{}", result.error.unwrap_or_default());
+        let matches = row.body_matches == Some(true);
+        anyhow::ensure!(matches, "the body that arrived is not the body that was sent");
+    }
+    Ok(())
+}
+
+fn harness_event(finished: &Finished<'_>, step: &Done) -> EventRow {
+    EventRow {
+        variant: finished.trial.variant.clone(),
+        repetition: finished.trial.repetition,
+        source: "harness".into(),
+        event: step.event.into(),
+        detail: step.detail.clone(),
+        planned_ns: Some(step.planned_ns),
+        started_ns: step.started_ns,
+        done_ns: Some(step.done_ns),
+    }
+}
+
+fn node_event(finished: &Finished<'_>, name: &str, row: NodeEventRow) -> EventRow {
+    EventRow {
+        variant: finished.trial.variant.clone(),
+        repetition: finished.trial.repetition,
+        source: name.into(),
+        event: row.event,
+        detail: row.detail,
+        planned_ns: None,
+        started_ns: row.started_ns,
+        done_ns: Some(row.done_ns),
+    }
+}
+
+fn seconds(ns: i64) -> f64 {
+    ns as f64 / 1e9
+}
