@@ -1,0 +1,161 @@
+//! More UDP than a path carries, for a short time: what rate comes out and how long it waits.
+//!
+//! Input: two namespaces and a rate above that of the path. Output: [`Flow`]. Kernel interface:
+//! udp(7), sockets of the two namespaces. Both ends run on one machine and so on one clock, and each
+//! datagram carries the time at which it was sent.
+
+use super::netns::Netns;
+use anyhow::{Context, Result, ensure};
+use limosa_record::clock::monotonic_ns;
+use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use std::{
+    net::{IpAddr, SocketAddr, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+/// What to send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flood {
+    /// Source address, in the sender's namespace.
+    pub from: IpAddr,
+    /// Destination address, in the receiver's namespace.
+    pub to: IpAddr,
+    /// Bits per second offered, counted as `frame_bytes`.
+    pub rate_bps: u64,
+    /// Size of each Ethernet frame, header included, as `tbf` counts it.
+    pub frame_bytes: u32,
+    /// How long to send.
+    pub duration: Duration,
+    /// How long the queue takes to fill and the burst to pass; the rate is measured after it.
+    pub warmup: Duration,
+}
+
+/// What arrived.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Flow {
+    /// Datagrams sent.
+    pub sent: u64,
+    /// Sequence numbers received, in order of arrival.
+    pub received: Vec<u64>,
+    /// Bits per second received after the warm-up, Ethernet headers included; nothing if fewer
+    /// than two datagrams came then.
+    pub rate_bps: Option<f64>,
+    /// The shortest one-way time in nanoseconds, usually that of the first datagrams.
+    pub min_ns: Option<u64>,
+    /// The longest one-way time in nanoseconds; less the shortest, it is the longest wait in a queue.
+    pub max_ns: Option<u64>,
+}
+
+/// Receiving stops after a silence of this length behind the last datagram.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// Sends, receives and waits for the end of both.
+pub fn flood(sender: &Netns, receiver: &Netns, flood: &Flood) -> Result<Flow> {
+    let headers = if flood.to.is_ipv4() { 14 + 20 + 8 } else { 14 + 40 + 8 };
+    let payload = flood.frame_bytes.saturating_sub(headers) as usize;
+    ensure!(payload >= 16, "flood: frames of {} bytes are too small", flood.frame_bytes);
+    let what = || format!("flood {} from {}", flood.to, flood.from);
+    let receiving = receiver.run(|| listen(flood.to)).with_context(what)?;
+    let sending = sender.run(|| Ok(UdpSocket::bind((flood.from, 0))?)).with_context(what)?;
+    sending.connect(receiving.local_addr().with_context(what)?).with_context(what)?;
+    thread::scope(|scope| {
+        let sender = scope.spawn(move || send(&sending, payload, flood));
+        let arrivals = receive(&receiving, flood).with_context(what)?;
+        let sent = sender.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
+        Ok(summary(sent.with_context(what)?, &arrivals, flood))
+    })
+}
+
+fn listen(to: IpAddr) -> Result<UdpSocket> {
+    let socket =
+        UdpSocket::bind(SocketAddr::new(to, 0)).with_context(|| format!("bind to {to}"))?;
+    // A receiver that is late must not lose what the network delivered.
+    set_socket_recv_buffer_size_force(&socket, 8 << 20).context("set SO_RCVBUFFORCE")?;
+    Ok(socket)
+}
+
+fn send(socket: &UdpSocket, payload: usize, flood: &Flood) -> Result<u64> {
+    let mut packet = vec![0; payload];
+    let start = monotonic_ns();
+    let end = start + i64::try_from(flood.duration.as_nanos())?;
+    let bits = u128::from(flood.frame_bytes) * 8;
+    let mut sent = 0;
+    loop {
+        let now = monotonic_ns();
+        if now >= end {
+            return Ok(sent);
+        }
+        let elapsed = u128::from((now - start).unsigned_abs());
+        let due = elapsed * u128::from(flood.rate_bps) / 1_000_000_000 / bits;
+        while u128::from(sent) <= due {
+            packet[..8].copy_from_slice(&sent.to_ne_bytes());
+            packet[8..16].copy_from_slice(&monotonic_ns().to_ne_bytes());
+            // The path drops what it cannot carry; a full socket buffer is part of it.
+            let _ = socket.send(&packet);
+            sent += 1;
+        }
+        thread::sleep(Duration::from_micros(500));
+    }
+}
+
+struct Arrival {
+    sequence: u64,
+    sent_ns: i64,
+    received_ns: i64,
+}
+
+fn receive(socket: &UdpSocket, flood: &Flood) -> Result<Vec<Arrival>> {
+    let mut arrivals = Vec::new();
+    let mut packet = [0; 65_536];
+    let end = monotonic_ns() + i64::try_from(flood.duration.as_nanos())?;
+    socket.set_read_timeout(Some(SILENCE)).context("set SO_RCVTIMEO")?;
+    loop {
+        let n = match socket.recv(&mut packet) {
+            Ok(n) => n,
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                if monotonic_ns() > end {
+                    return Ok(arrivals);
+                }
+                continue;
+            }
+            Err(e) => return Err(e).context("receive"),
+        };
+        let received_ns = monotonic_ns();
+        let [sequence, sent_ns] = [0, 8].map(|at| packet[..n].get(at..at + 8));
+        let (Some(sequence), Some(sent_ns)) = (sequence, sent_ns) else { continue };
+        arrivals.push(Arrival {
+            sequence: u64::from_ne_bytes(sequence.try_into()?),
+            sent_ns: i64::from_ne_bytes(sent_ns.try_into()?),
+            received_ns,
+        });
+    }
+}
+
+fn summary(sent: u64, arrivals: &[Arrival], flood: &Flood) -> Flow {
+    let one_way = || arrivals.iter().map(|a| (a.received_ns - a.sent_ns).unsigned_abs());
+    let span = |d: Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
+    let first_sent = arrivals.iter().map(|a| a.sent_ns).min().unwrap_or(0);
+    let window: Vec<i64> = arrivals
+        .iter()
+        .filter(|a| {
+            (span(flood.warmup)..span(flood.duration)).contains(&(a.received_ns - first_sent))
+        })
+        .map(|a| a.received_ns)
+        .collect();
+    let rate_bps = match window[..] {
+        [first, .., last] if last > first => {
+            // The first one's bits passed before the clock started.
+            let bits = (window.len() - 1) as f64 * f64::from(flood.frame_bytes) * 8.0;
+            Some(bits * 1e9 / (last - first) as f64)
+        }
+        _ => None,
+    };
+    Flow {
+        sent,
+        received: arrivals.iter().map(|a| a.sequence).collect(),
+        rate_bps,
+        min_ns: one_way().min(),
+        max_ns: one_way().max(),
+    }
+}

@@ -1,0 +1,142 @@
+//! Our messages beside those of tc(8), without a kernel.
+//!
+//! The bytes come from tc of iproute2 6.1 with a preloaded library that prints what it is about to
+//! send; the kernel need not know the discipline. To make more:
+//!
+//! ```c
+//! // cc -shared -fPIC -o dump.so dump.c; unshare -n env LD_PRELOAD=./dump.so tc qdisc replace …
+//! ssize_t sendmsg(int fd, const struct msghdr *m, int flags) {
+//!     for (size_t i = 0; i < m->msg_iovlen; i++)
+//!         for (size_t j = 0; j < m->msg_iov[i].iov_len; j++)
+//!             fprintf(stderr, "%02x", ((unsigned char *)m->msg_iov[i].iov_base)[j]);
+//!     fputc('\n', stderr);
+//!     ssize_t (*real)(int, const struct msghdr *, int) = dlsym(RTLD_NEXT, "sendmsg");
+//!     return real(fd, m, flags);
+//! }
+//! ```
+//!
+//! Two differences are wanted: tc ends tbf's options with a rate table (attribute 2, 1,028 bytes,
+//! cut off in the constants below), which kernels since 3.8 compute themselves; and we always send
+//! netem's optional attributes, at the end of what tc sends.
+#![cfg(target_endian = "little")]
+
+use super::*;
+use proptest::prelude::*;
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digit = |d: u8| (d as char).to_digit(16).unwrap() as u8;
+    text.as_bytes().chunks(2).map(|p| digit(p[0]) << 4 | digit(p[1])).collect()
+}
+
+fn ours(qdisc: &Qdisc) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    set(1, qdisc).encode(0, true, &mut bytes);
+    bytes
+}
+
+/// Everything but the sizes that the wanted differences change and the sequence number.
+fn compare(ours: &[u8], tc: &str, appended: &str) {
+    let tc = unhex(tc);
+    let (kind_len, length, sequence) = (usize::from(tc[36]).next_multiple_of(4), 0..4, 8..12);
+    let options_len = 36 + kind_len..36 + kind_len + 2;
+    let mask = |bytes: &[u8]| {
+        let mut bytes = bytes.to_vec();
+        for range in [length.clone(), sequence.clone(), options_len.clone()] {
+            bytes[range].fill(0);
+        }
+        bytes
+    };
+    assert_eq!(mask(ours), [mask(&tc), unhex(appended)].concat());
+    assert_eq!(ours[..4], u32::try_from(ours.len()).unwrap().to_ne_bytes());
+    let options = u16::try_from(ours.len() - options_len.start).unwrap();
+    assert_eq!(ours[options_len], options.to_ne_bytes());
+}
+
+/// `tc qdisc replace dev lo root handle 1: tbf rate 100mbit burst 400000 limit 422500`
+const TBF: &str = "6404000024000505f43e026b00000000000000000100000000000100ffffffff000000000800010074\
+    626600380402002800010003010000ffff000020bcbe000000000000000000000000006472060020a1070000000000\
+    08000600801a0600";
+/// `… tbf rate 40gbit burst 10m limit 20m`: a rate that does not fit into 32 bits.
+const TBF_FAST: &str = "7004000024000505f53e026b00000000000000000100000000000100ffffffff0000000008000\
+    10074626600440402002800010003010000ffff0000ffffffff00000000000000000000000000004001fc940000000\
+    0000008000600000000a00000000c00040000f2052a01000000";
+/// `… netem limit 4000 delay 20ms`
+const NETEM: &str = "4c00000024000505a83d026b00000000000000000100000000000100ffffffff000000000a0001006e\
+    6574656d0000001c000200b4c40400a00f000000000000000000000000000000000000";
+/// `… netem limit 4000 delay 25ms 3ms loss random 1% duplicate 2% reorder 30% gap 5 corrupt 0.5%
+/// rate 8tbit`
+const NETEM_ALL: &str = "9400000024000505a83d026b00000000000000000100000000000100ffffffff000000000a000\
+    1006e6574656d00000064000200e1f50500a00f0000295c8f020500000052b81e051bb700001000010000000000000\
+    00000000000000c000300cccccc4c000000000c00040014ae4701000000000c0008000010a5d4e800000014000600f\
+    fffffff000000000000000000000000";
+
+#[test]
+fn tbf_is_what_tc_sends() {
+    let tbf = Tbf { rate_bps: 100_000_000, burst_bytes: 400_000, limit_bytes: 422_500 };
+    compare(&ours(&Qdisc::Tbf(tbf)), TBF, "");
+    let tbf = Tbf { rate_bps: 40_000_000_000, burst_bytes: 10 << 20, limit_bytes: 20 << 20 };
+    compare(&ours(&Qdisc::Tbf(tbf)), &TBF_FAST.replace("06000000 00a", ""), "");
+}
+
+#[test]
+fn netem_is_what_tc_sends() {
+    let netem = Netem { delay_ns: 20_000_000, limit_packets: 4000, ..Netem::default() };
+    let none = "0c000300000000000000000 00c0004000000000000000000\
+        1400060000000000000000000000000000000000";
+    let times = "0c000a00002d3101000000000c000b000000000000000000";
+    compare(&ours(&Qdisc::Netem(netem)), NETEM, &(none.replace(' ', "") + times));
+
+    let netem = Netem {
+        delay_ns: 25_000_000,
+        jitter_ns: 3_000_000,
+        loss_ratio: 0.01,
+        duplicate_ratio: 0.02,
+        reorder_ratio: 0.3,
+        reorder_gap: 5,
+        corrupt_ratio: 0.005,
+        limit_packets: 4000,
+        seed: Some(0x1122_3344_5566_7788),
+        ..Netem::default()
+    };
+    let more = "0c000a0040787d01000000000c000b00c0c62d00000000000c000e008877665544332211";
+    compare(&ours(&Qdisc::Netem(netem)), NETEM_ALL, more);
+}
+
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() <= 1.0 / f64::from(u32::MAX)
+}
+
+proptest! {
+    #[test]
+    fn tbf_reads_back(mbps in 1u64..50_000, burst_bytes in 1514u32..4_000_000, limit_bytes: u32) {
+        let tbf = Tbf { rate_bps: mbps * 1_000_000, burst_bytes, limit_bytes };
+        let read = parse_tbf(&tbf_options(&tbf)).unwrap();
+        // tc's microseconds are the coarsest step between.
+        prop_assert!(read.burst_bytes.abs_diff(burst_bytes) <= 1 + (mbps / 8) as u32 || mbps > 34_359);
+        prop_assert_eq!(Tbf { burst_bytes, ..read }, tbf);
+    }
+
+    #[test]
+    fn netem_reads_back(
+        delay_ns in 0..u64::MAX / 2, jitter_ns in 0..u64::MAX / 2, jitter_reorders: bool,
+        shares in prop::array::uniform4(0.0..=1.0f64), gap in 1u32..9, limit_packets: u32,
+        seed: Option<u64>,
+    ) {
+        let [loss_ratio, duplicate_ratio, corrupt_ratio, reorder_ratio] = shares;
+        let reorder_gap = if reorder_ratio > 0.0 { gap } else { 0 };
+        let jitter_reorders = jitter_reorders && jitter_ns > 0;
+        let netem = Netem {
+            delay_ns, jitter_ns, jitter_reorders, loss_ratio, duplicate_ratio, corrupt_ratio,
+            reorder_ratio, reorder_gap, limit_packets, seed,
+        };
+        let read = parse_netem(&netem_options(&netem)).unwrap();
+        prop_assert!(near(read.loss_ratio, loss_ratio) && near(read.duplicate_ratio, duplicate_ratio));
+        prop_assert!(near(read.corrupt_ratio, corrupt_ratio) && near(read.reorder_ratio, reorder_ratio));
+        prop_assert_eq!(Netem { loss_ratio, duplicate_ratio, corrupt_ratio, reorder_ratio, ..read }, netem);
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..96)) {
+        let _ = (parse_tbf(&bytes), parse_netem(&bytes));
+    }
+}
