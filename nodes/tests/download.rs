@@ -1,5 +1,6 @@
 //! A server and a client on loopback, started and asked as the harness does it.
 
+#[expect(dead_code, reason = "each test binary uses a part of it")]
 mod common;
 
 use common::{Pair, ask};

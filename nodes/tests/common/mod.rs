@@ -1,5 +1,7 @@
 //! A server and a client with fresh certificates, folders and ports.
 
+pub(crate) mod relay;
+
 use limosa_record::{
     node::{
         ClientConfig, ClientResult, Congestion, Ladder, NodeConfig, Profile, RESULT_FILE, Reply,
@@ -18,25 +20,28 @@ use std::{
 };
 
 /// What a node's thread ends with.
-pub type Node = JoinHandle<anyhow::Result<()>>;
+pub(crate) type Node = JoinHandle<anyhow::Result<()>>;
 
 /// One server, one client.
-pub struct Pair {
+pub(crate) struct Pair {
     /// Everything is below this folder.
-    pub folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
     /// What the server serves as `/random`.
-    pub content: Vec<u8>,
+    pub(crate) content: Vec<u8>,
     /// Its hash.
-    pub sha256: String,
+    pub(crate) sha256: String,
     /// The server's QUIC address as the client knows it.
-    pub server_address: SocketAddr,
+    pub(crate) server_address: SocketAddr,
     /// The server's control address.
-    pub server_control: SocketAddr,
+    pub(crate) server_control: SocketAddr,
     /// The client's control address.
-    pub client_control: SocketAddr,
+    pub(crate) client_control: SocketAddr,
     /// The client's two addresses.
-    pub locals: Vec<IpAddr>,
-    transport: Transport,
+    pub(crate) locals: Vec<IpAddr>,
+    /// The settings of both nodes.
+    pub(crate) transport: Transport,
+    /// Where the client connects to.
+    pub(crate) connect: SocketAddr,
 }
 
 fn free_address() -> SocketAddr {
@@ -44,12 +49,12 @@ fn free_address() -> SocketAddr {
 }
 
 /// Sends one control request until it is answered.
-pub fn ask(control: SocketAddr, request: &Request) -> Reply {
+pub(crate) fn ask(control: SocketAddr, request: &Request) -> Reply {
     ask_raw(control, &serde_json::to_vec(request).unwrap())
 }
 
 /// Sends bytes to a control socket until they are answered.
-pub fn ask_raw(control: SocketAddr, bytes: &[u8]) -> Reply {
+pub(crate) fn ask_raw(control: SocketAddr, bytes: &[u8]) -> Reply {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut buffer = [0; 4096];
@@ -64,7 +69,12 @@ pub fn ask_raw(control: SocketAddr, bytes: &[u8]) -> Reply {
 
 impl Pair {
     /// Certificates, a file of `size` bytes and free ports.
-    pub fn new(scheme: Scheme, congestion: Congestion, profile: Profile, size: usize) -> Self {
+    pub(crate) fn new(
+        scheme: Scheme,
+        congestion: Congestion,
+        profile: Profile,
+        size: usize,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for name in ["www", "server", "client"] {
@@ -89,10 +99,12 @@ impl Pair {
             qlog: false,
             key_log: true,
         };
+        let server_address = free_address();
         Self {
+            connect: server_address,
             content,
             sha256,
-            server_address: free_address(),
+            server_address,
             server_control: free_address(),
             client_control: free_address(),
             locals: vec![[127, 0, 0, 1].into(), [127, 0, 0, 2].into()],
@@ -102,7 +114,7 @@ impl Pair {
     }
 
     /// Starts the server in a thread.
-    pub fn start_server(&self) -> Node {
+    pub(crate) fn start_server(&self) -> Node {
         let at = |name: &str| self.folder.path().join(name);
         self.start(
             "server.json",
@@ -119,11 +131,11 @@ impl Pair {
     }
 
     /// Starts the client in a thread; it waits to be told to start.
-    pub fn start_client(&self, path: &str) -> Node {
+    pub(crate) fn start_client(&self, path: &str) -> Node {
         self.start(
             "client.json",
             &NodeConfig::Client(ClientConfig {
-                connect: self.server_address,
+                connect: self.connect,
                 fallback: Vec::new(),
                 local: self.locals.clone(),
                 control: self.client_control,
@@ -144,17 +156,17 @@ impl Pair {
     }
 
     /// The client's folder.
-    pub fn client_folder(&self) -> PathBuf {
+    pub(crate) fn client_folder(&self) -> PathBuf {
         self.folder.path().join("client")
     }
 
     /// The client's events.
-    pub fn client_events(&self) -> Vec<NodeEventRow> {
+    pub(crate) fn client_events(&self) -> Vec<NodeEventRow> {
         row::read(&self.client_folder().join("events.csv")).unwrap()
     }
 
     /// The client's result.
-    pub fn result(&self) -> ClientResult {
+    pub(crate) fn result(&self) -> ClientResult {
         let json = fs::read(self.client_folder().join(RESULT_FILE)).unwrap();
         serde_json::from_slice(&json).unwrap()
     }
