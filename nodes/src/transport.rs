@@ -13,7 +13,7 @@ const STREAM_WINDOW: u32 = 1024 * 2 * 1200;
 /// Path ids that each end may use before it has to give some back. Two for the paths, twenty per
 /// interface for the ladder `fast`, the rest for a second migration. Every id costs five
 /// connection ids of about 40 bytes right after the handshake: 13 kB for all.
-const PATH_IDS: u32 = 64;
+pub(crate) const PATH_IDS: u32 = 64;
 
 /// Addresses that a server may announce.
 const ANNOUNCED_ADDRESSES: u8 = 8;

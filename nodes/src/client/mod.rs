@@ -16,7 +16,7 @@ use crate::{
     events::Events,
     scheme, tls, transport,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use limosa_record::{
     clock, dir,
     node::{ClientConfig, ClientResult, RESULT_FILE, Reply, Request},
@@ -125,17 +125,6 @@ impl Client {
         }
         let json = serde_json::to_vec_pretty(&result)?;
         Ok(dir::write_whole(&self.config.folder.join(RESULT_FILE), &json)?)
-    }
-
-    /// The address that the client uses on one of its interfaces.
-    ///
-    /// # Errors
-    /// When the configuration names too few.
-    pub(crate) fn local(&self, interface: usize) -> Result<std::net::IpAddr> {
-        match self.config.local.get(interface) {
-            Some(ip) => Ok(*ip),
-            None => bail!("no local address for interface {interface} in the configuration"),
-        }
     }
 }
 

@@ -1,6 +1,219 @@
-//! placeholder
-use crate::client::{Body, Client};
+//! The scheme `multipath`: server migration after Nakano et al. 2025 ("Proposal Method").
+//!
+//! In: one multipath connection. Out: the same connection, on paths to wherever the server is.
+//!
+//! How the paper's method is rendered with noq:
+//!
+//! | paper | here |
+//! |---|---|
+//! | MIGRATION frame | ADD_ADDRESS of n0's QUIC NAT traversal extension |
+//! | the path that received the frame ends | the path whose ADD_ADDRESS counter went up is closed |
+//! | active detection path: adds a path again and again | `open_path` to the new address at each rung of the [`ladder`] |
+//! | continuation path until the server ceases to respond | no packet for max(3 PTO, 300 ms) |
+//! | additional detection path | the same, with a fresh ladder |
+//! | both paths in use again | one established path per interface; every other probe is closed |
+//!
+//! What noq forbids or costs: the last path cannot be closed, so the silent old path stays formally
+//! open until a detection succeeds. Path ids are never reused and limited, so the ladder counts
+//! them. Data in flight on a closed path is sent again only three PTO after the peer has answered
+//! the PATH_ABANDON, so the body resumes about 0.2 to 0.3 s after a detection although the new
+//! path carries data at once. noq repeats unanswered challenges by itself; see [`ladder`].
+//!
+//! The decisions are in [`machine`]; this module carries them out.
+
+mod ladder;
+mod machine;
+mod silence;
+
+use crate::{
+    client::{Body, Client, Failure},
+    socket::NodeSocket,
+    transport::PATH_IDS,
+};
 use anyhow::Result;
+use futures_util::StreamExt;
+use limosa_record::row::event;
+use machine::{Command, Machine, Refusal};
+use noq::{Connection, FourTuple, PathError, PathEvent, PathId, PathStatus};
+use silence::Silence;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+/// How often silence is looked for and refused opens are repeated.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Downloads over all interfaces and follows the server.
 pub(super) async fn download(client: &Client, body: &mut Body) -> Result<()> {
-    super::quic::download(client, body).await
+    let first = client.config.local.first().copied();
+    let wildcard = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+    let endpoint = super::quic::endpoint(NodeSocket::bind(wildcard, first)?)?;
+    let beside = async |connection: &Connection| Driver::new(client, connection).follow().await;
+    super::quic::until_done(client, body, &endpoint, beside).await
+}
+
+/// Carries out the machine's commands on one connection.
+struct Driver<'a> {
+    client: &'a Client,
+    connection: &'a Connection,
+    machine: Machine,
+    silence: Silence,
+    /// ADD_ADDRESS frames received per path so far.
+    announcements: BTreeMap<PathId, u64>,
+}
+
+impl<'a> Driver<'a> {
+    fn new(client: &'a Client, connection: &'a Connection) -> Self {
+        let home = connection.path(PathId::ZERO).and_then(|path| path.remote_address().ok());
+        let machine = Machine::new(
+            client.config.transport.ladder.into(),
+            client.config.local.len(),
+            home.unwrap_or(client.config.connect),
+            PathId::ZERO,
+            // The id of the handshake's path is spent.
+            PATH_IDS - 1,
+        );
+        let (silence, announcements) = (Silence::default(), BTreeMap::new());
+        Self { client, connection, machine, silence, announcements }
+    }
+
+    /// Follows the server for as long as the connection lives; its end is the download's affair.
+    async fn follow(mut self) -> Failure {
+        let mut paths = self.connection.path_events();
+        let mut addresses = self.connection.nat_traversal_updates();
+        self.tick();
+        loop {
+            let wait = self.machine.next_tick();
+            let pause = wait.map_or(TICK, |at| at.saturating_duration_since(Instant::now()));
+            tokio::select! {
+                Some(Ok(event)) = paths.next() => self.path_event(event),
+                Some(Ok(update)) = addresses.next() => {
+                    if let noq_proto::n0_nat_traversal::Event::AddressAdded(address) = update {
+                        self.announced(address);
+                    }
+                }
+                () = tokio::time::sleep(pause.clamp(Duration::from_millis(1), TICK)) => self.tick(),
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        let continuation = self.machine.continuation();
+        let silent = match continuation.and_then(|(_, id)| self.connection.path_stats(id)) {
+            Some(stats) => self.silence.on(continuation, stats.udp_rx.datagrams, stats.rtt, now),
+            None => false,
+        };
+        let commands = self.machine.tick(now, silent);
+        self.carry_out(commands);
+    }
+
+    fn announced(&mut self, address: SocketAddr) {
+        // noq maps addresses to IPv6 when the socket is IPv6; ours is IPv4.
+        let interface = self.arrival();
+        let detail = format!("{address} arrived on {}", self.name(interface));
+        self.client.events.now(event::ANNOUNCEMENT, detail);
+        let commands = self.machine.announced(address, interface, Instant::now());
+        self.carry_out(commands);
+    }
+
+    /// The interface whose path received the newest ADD_ADDRESS; the first one when in doubt.
+    fn arrival(&mut self) -> usize {
+        let mut arrived = None;
+        for (interface, id) in self.machine.serving() {
+            let Some(stats) = self.connection.path_stats(id) else { continue };
+            let count = stats.frame_rx.add_address;
+            if count > self.announcements.insert(id, count).unwrap_or(0) {
+                arrived = arrived.or(Some(interface));
+            }
+        }
+        arrived.unwrap_or(0)
+    }
+
+    fn path_event(&mut self, event: PathEvent) {
+        match event {
+            PathEvent::Established { id, .. } => {
+                let detail = self.describe(id);
+                if let (Some(interface), Some(path)) =
+                    (self.machine.interface_of(id), self.connection.path(id))
+                {
+                    self.client.meter.track(interface, path);
+                }
+                self.client.events.now(event::PATH_ESTABLISHED, detail);
+                let commands = self.machine.established(id, Instant::now());
+                self.carry_out(commands);
+            }
+            PathEvent::Abandoned { id, reason, .. } => {
+                tracing::info!(%id, ?reason, "path abandoned");
+                self.machine.abandoned(id, Instant::now());
+            }
+            PathEvent::Discarded { .. } => self.machine.discarded(),
+            _ => {}
+        }
+    }
+
+    fn carry_out(&mut self, commands: Vec<Command>) {
+        for command in commands {
+            match command {
+                Command::Open { interface, remote, probe } => self.open(interface, remote, probe),
+                Command::Close(id) => self.close(id),
+                Command::Silent(interface) => {
+                    let since = self.silence.lasted(Instant::now()).as_millis();
+                    let detail = format!("{} for {since} ms", self.name(interface));
+                    self.client.events.now(event::SILENT, detail);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, interface: usize, remote: SocketAddr, probe: bool) {
+        let local = self.client.config.local.get(interface).copied();
+        let opening =
+            self.connection.open_path(FourTuple::new(remote, local), PathStatus::Available);
+        match opening.path_id() {
+            Some(id) => {
+                self.machine.opened(interface, id, Instant::now());
+                if probe {
+                    self.client.events.now(event::PROBE, self.describe(id));
+                }
+            }
+            None => {
+                // A rejected open is ready at once.
+                let why = match futures_util::FutureExt::now_or_never(opening) {
+                    Some(Err(PathError::RemoteCidsExhausted)) => Refusal::Later,
+                    _ => Refusal::Exhausted,
+                };
+                if why == Refusal::Exhausted {
+                    tracing::warn!(interface, %remote, "no path can be opened");
+                }
+                self.machine.refused(interface, why);
+            }
+        }
+    }
+
+    fn close(&self, id: PathId) {
+        let Some(path) = self.connection.path(id) else { return };
+        let detail = self.describe(id);
+        match path.close() {
+            Ok(()) => self.client.events.now(event::PATH_CLOSED, detail),
+            Err(error) => tracing::warn!(%error, detail, "cannot close path"),
+        }
+    }
+
+    fn name(&self, interface: usize) -> String {
+        let local = self.client.config.local.get(interface);
+        local.map_or_else(|| format!("interface {interface}"), IpAddr::to_string)
+    }
+
+    fn describe(&self, id: PathId) -> String {
+        let tuple = self.connection.path(id).and_then(|path| path.network_path().ok());
+        let local = tuple.and_then(|t| t.local_ip()).map(|ip| ip.to_string());
+        let local = local.unwrap_or_else(|| self.name(self.machine.interface_of(id).unwrap_or(0)));
+        match tuple {
+            Some(tuple) => format!("path {id} from {local} to {}", tuple.remote()),
+            None => format!("path {id} from {local}"),
+        }
+    }
 }

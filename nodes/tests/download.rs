@@ -1,0 +1,108 @@
+//! A server and a client on loopback, started and asked as the harness does it.
+
+#[expect(dead_code, reason = "each test binary uses a part of it")]
+mod common;
+
+use common::{Pair, ask};
+use limosa_record::{
+    node::{Congestion, Profile, Request, Scheme},
+    row::{self, NodeEventRow, NodeThroughputRow, event},
+};
+
+const SIZE: usize = 3_000_000;
+
+fn downloads(scheme: Scheme, congestion: Congestion, profile: Profile) {
+    let pair = Pair::new(scheme, congestion, profile, SIZE);
+    let server = pair.start_server();
+    let client = pair.start_client("/random");
+    let reply = ask(pair.client_control, &Request::Start);
+    let started = reply.handshake_started_ns.expect("the client has started");
+    client.join().unwrap().unwrap();
+    let result = pair.result();
+    assert_eq!(result.error, None);
+    assert_eq!((result.bytes, result.reconnects), (SIZE as u64, 0));
+    assert_eq!(result.handshake_started_ns, started);
+    assert_eq!(result.sha256, Some(pair.sha256.clone()));
+    assert_eq!(std::fs::read(pair.folder.path().join("saved")).unwrap(), pair.content);
+    let rows: Vec<NodeThroughputRow> =
+        row::read(&pair.client_folder().join("throughput.csv")).unwrap();
+    let received: u64 = rows.iter().map(|row| row.bytes).sum();
+    assert!(received >= SIZE as u64 && received < 2 * SIZE as u64, "{received}");
+    let done = pair.client_events().into_iter().filter(|e| e.event == event::DOWNLOAD_DONE);
+    assert_eq!(done.count(), 1);
+    if scheme == Scheme::Multipath {
+        let used: Vec<_> =
+            rows.iter().filter(|row| row.bytes > 100_000).map(|row| row.local).collect();
+        assert!(pair.locals.iter().all(|local| used.contains(local)), "both interfaces carry data");
+    }
+    assert_eq!(ask(pair.server_control, &Request::Stop).error, None);
+    server.join().unwrap().unwrap();
+}
+
+#[test]
+fn quic() {
+    downloads(Scheme::Quic, Congestion::Cubic, Profile::Modern);
+}
+
+#[test]
+fn quic_in_the_regime_of_the_paper() {
+    downloads(Scheme::Quic, Congestion::Cubic, Profile::Paper2025);
+}
+
+#[test]
+fn multipath_with_olia() {
+    downloads(Scheme::Multipath, Congestion::Olia, Profile::Paper2025);
+}
+
+#[test]
+fn a_missing_file_is_an_error_at_once() {
+    let pair = Pair::new(Scheme::Quic, Congestion::Cubic, Profile::Modern, 10);
+    let server = pair.start_server();
+    let client = pair.start_client("/missing");
+    ask(pair.client_control, &Request::Start);
+    let error = client.join().unwrap().unwrap_err();
+    assert!(format!("{error:#}").contains("refused with code 404"), "{error:#}");
+    assert!(pair.result().error.is_some());
+    ask(pair.server_control, &Request::Stop);
+    server.join().unwrap().unwrap();
+}
+
+#[test]
+fn requests_that_make_no_sense_are_answered_with_an_error() {
+    let pair = Pair::new(Scheme::Multipath, Congestion::Cubic, Profile::Modern, 10);
+    let server = pair.start_server();
+    let anywhere = "127.0.0.1:9".parse().unwrap();
+    let reply = ask(pair.server_control, &Request::Announce(anywhere));
+    assert!(reply.error.unwrap().contains("no live connection"));
+    assert!(ask(pair.server_control, &Request::Start).error.is_some());
+    let reply = common::ask_raw(pair.server_control, b"{\"what\":1}");
+    assert!(reply.error.unwrap().contains("not a request"));
+    ask(pair.server_control, &Request::Stop);
+    server.join().unwrap().unwrap();
+}
+
+#[test]
+fn an_announcement_reaches_the_client_and_starts_the_detection() {
+    let pair = Pair::new(Scheme::Multipath, Congestion::Cubic, Profile::Paper2025, 400_000_000);
+    let server = pair.start_server();
+    let client = pair.start_client("/random");
+    ask(pair.client_control, &Request::Start);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    // The server listens on the wildcard, so it has already arrived at its new address.
+    let new = std::net::SocketAddr::new([127, 0, 0, 9].into(), pair.server_address.port());
+    assert_eq!(ask(pair.server_control, &Request::Announce(new)).error, None);
+    std::thread::sleep(std::time::Duration::from_millis(900));
+    ask(pair.client_control, &Request::Stop);
+    client.join().unwrap().unwrap();
+    let events = pair.client_events();
+    let count = |name: &str| events.iter().filter(|e: &&NodeEventRow| e.event == name).count();
+    assert_eq!(count(event::ANNOUNCEMENT), 1);
+    assert!(count(event::PROBE) >= 2, "a probe per interface");
+    let established = events
+        .iter()
+        .filter(|e| e.event == event::PATH_ESTABLISHED && e.detail.contains("127.0.0.9"));
+    assert_eq!(established.count(), 2, "one path per interface: {events:#?}");
+    assert_eq!(pair.result().reconnects, 0);
+    ask(pair.server_control, &Request::Stop);
+    server.join().unwrap().unwrap();
+}
