@@ -27,6 +27,8 @@ use anyhow::{Context, Result};
 use indexmap::IndexMap;
 use std::collections::HashMap;
 
+pub mod pinned;
+
 /// Payload bytes of an Ethernet frame.
 const MTU_BYTES: u32 = 1500;
 
@@ -87,13 +89,8 @@ impl Lab {
         let mut namespaces = Netns::create(&roles)?.into_iter();
         let places: IndexMap<String, Netns> =
             network.places.keys().cloned().zip(namespaces.by_ref()).collect();
-        let mut indices = HashMap::new();
-        for (name, place) in &network.places {
-            for interface in &place.interfaces {
-                let index = places[name].new_index();
-                indices.insert((name.clone(), interface.name.clone()), index);
-            }
-        }
+        let number = |place: &str, _: &str| Ok(places[place].new_index());
+        let indices = indices(network, number)?;
         let mut middles = IndexMap::new();
         for (link, netns) in network.links.iter().filter(shaped).zip(namespaces) {
             let [a, b, ra, rb] = [(); 4].map(|()| netns.new_index());
@@ -103,6 +100,39 @@ impl Lab {
         let lab = Self { places, middles, indices, links, seed };
         lab.build(network).context("build the lab")?;
         Ok(lab)
+    }
+
+    /// Finds a network that is up, its namespaces given by the names of [`Lab::namespaces`].
+    ///
+    /// # Errors
+    /// When a namespace or an interface is missing.
+    pub fn open(network: &Network, find: impl Fn(&str) -> Result<Netns>) -> Result<Self> {
+        let mut places = IndexMap::new();
+        for name in network.places.keys() {
+            places.insert(name.clone(), find(&format!("{name}.netns"))?);
+        }
+        let index = |netns: &Netns, wanted: &str| {
+            let found = link::list(netns)?.into_iter().find(|l| l.name == wanted);
+            found.map(|l| l.index).with_context(|| format!("the interface `{wanted}` is gone"))
+        };
+        let indices = indices(network, |place, name| index(&places[place], name))?;
+        let mut middles = IndexMap::new();
+        let shaped = |l: &LinkPlan| l.a_to_b.is_some() || l.b_to_a.is_some();
+        for (i, link) in network.links.iter().enumerate().filter(|(_, l)| shaped(l)) {
+            let netns = find(&format!("link{i}.middle.netns"))?;
+            let [a, b, ra, rb] = ["a", "b", "ra", "rb"].map(|name| index(&netns, name));
+            let middle = Middle { a: a?, b: b?, ra: ra?, rb: rb?, netns };
+            middles.insert(link.name.clone(), middle);
+        }
+        Ok(Self { places, middles, indices, links: network.links.clone(), seed: 0 })
+    }
+
+    /// All namespaces with a file name for each.
+    pub fn namespaces(&self) -> impl Iterator<Item = (String, &Netns)> {
+        let number = |name: &str| self.links.iter().position(|l| l.name == name).unwrap_or(0);
+        let middles = self.middles.iter();
+        let middles = middles.map(move |(n, m)| (format!("link{}.middle.netns", number(n)), &m.netns));
+        self.places.iter().map(|(n, netns)| (format!("{n}.netns"), netns)).chain(middles)
     }
 
     fn build(&self, network: &Network) -> Result<()> {
@@ -302,6 +332,21 @@ impl Lab {
         }
         Ok(all)
     }
+}
+
+/// The number of each interface, by place and name.
+fn indices(
+    network: &Network,
+    number: impl Fn(&str, &str) -> Result<u32>,
+) -> Result<HashMap<(String, String), u32>> {
+    let mut indices = HashMap::new();
+    for (place, plan) in &network.places {
+        for interface in &plan.interfaces {
+            let index = number(place, &interface.name)?;
+            indices.insert((place.clone(), interface.name.clone()), index);
+        }
+    }
+    Ok(indices)
 }
 
 /// Without a rate limit the stage stays, wide open, so that it can be narrowed during a run.

@@ -5,6 +5,7 @@ use crate::{
     calibrate,
     certificate::{self, Certificates, SERVER_NAME},
     lab::Lab,
+    leftovers,
     node::{CONTROL, Node},
     plan::{Plan, SERVER_PORT, TrialPlan, VariantPlan},
     run::{Laboratory, TrialRecord},
@@ -31,6 +32,9 @@ use tempfile::TempDir;
 use tokio::{sync::watch, time::sleep};
 
 mod collect;
+
+/// How late a step of the timeline may start before the trial is suspect.
+pub const MAX_LATENESS_MS: f64 = 20.0;
 
 /// This machine's kernel as a laboratory.
 #[derive(Debug)]
@@ -77,10 +81,7 @@ impl<'a> Host<'a> {
     /// # Errors
     /// When files cannot be written, or when the plan needs CRIU and there is none.
     pub fn prepare(plan: &'a Plan, interrupted: watch::Receiver<bool>) -> Result<Self> {
-        let work = tempfile::Builder::new()
-            .prefix("limosa-")
-            .tempdir()
-            .context("make a folder for bodies and images")?;
+        let work = leftovers::work_folder()?;
         let certificates = certificate::create(work.path())?;
         let www = work.path().join("www");
         fs::create_dir(&www).with_context(|| format!("make {}", www.display()))?;

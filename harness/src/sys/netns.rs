@@ -133,6 +133,16 @@ impl Netns {
         mount_bind(source, path).with_context(what)
     }
 
+    /// The same namespace, held a second time.
+    pub fn again(&self) -> Result<Self> {
+        Self::open(Path::new(&format!("/proc/self/fd/{}", self.fd.as_raw_fd())))
+    }
+
+    /// Moves the calling thread into the namespace for good, before it executes another program.
+    pub fn enter_this_thread(&self) -> Result<()> {
+        enter(self.as_fd())
+    }
+
     /// Runs something on a thread inside the namespace and waits for it.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         on_own_thread(|| {

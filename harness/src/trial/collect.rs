@@ -1,6 +1,6 @@
 //! From the files of a trial to its rows.
 
-use super::{Finished, empty_row};
+use super::{Finished, MAX_LATENESS_MS, empty_row};
 use crate::{calibrate, plan::Plan, run::TrialRecord, timeline::Done};
 use anyhow::{Context, Result};
 use limosa_record::{
@@ -9,8 +9,8 @@ use limosa_record::{
 };
 use std::{fs, path::Path};
 
-/// How late a step of the timeline may start before the trial is suspect.
-const MAX_LATENESS_MS: f64 = 20.0;
+
+
 
 /// Everything that a trial showed. What is missing stays empty; what cannot be read makes an
 /// otherwise good trial a failed one.

@@ -1,0 +1,105 @@
+//! What each command does.
+
+mod bench;
+mod lab;
+mod run;
+mod show;
+
+use crate::{
+    cli::{Cli, Command, exit},
+    doctor::NotReady,
+    setup,
+    spec::SpecError,
+};
+use anyhow::Result;
+use std::{env, path::Path, process::ExitCode};
+
+/// Carries out a command and prints what went wrong.
+pub fn dispatch(cli: Cli) -> ExitCode {
+    match carry_out(cli) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            let code = exit_code(&error);
+            eprintln!("error: {}", chain(&error));
+            if code == exit::BUG && env::var_os("RUST_BACKTRACE").is_some() {
+                eprintln!("{}", error.backtrace());
+            }
+            code.into()
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.downcast_ref::<SpecError>().is_some() {
+        exit::BAD_FILE
+    } else if error.downcast_ref::<NotReady>().is_some() {
+        exit::NOT_READY
+    } else {
+        exit::BUG
+    }
+}
+
+/// The error, then its causes, one per line.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        text.push_str(&format!("\n  caused by: {cause}"));
+    }
+    text
+}
+
+fn carry_out(cli: Cli) -> Result<u8> {
+    match cli.command {
+        Command::Doctor { file, json } => show::doctor(file.as_deref(), json),
+        Command::Setup => {
+            setup::setup().map_err(|e| NotReady(format!("{e:#}")))?;
+            Ok(exit::OK)
+        }
+        Command::Plan { file, json } => show::plan(&file, json),
+        Command::Run(args) => run::run(&args, cli.verbose),
+        Command::Demo => run::demo(cli.verbose),
+        Command::Report { run_dirs, json } => show::report(&run_dirs, json),
+        Command::Up { topology, name } => lab::up(&topology, name.as_deref()),
+        Command::Exec { lab, node, command } => lab::exec(&lab, &node, &command),
+        Command::Inspect { lab, json } => lab::inspect(&lab, json),
+        Command::Down { lab } => lab::down(&lab),
+        Command::Clean => lab::clean(),
+        Command::Bench { json } => bench::bench(json),
+        Command::Schema { format } => show::schema(format),
+        Command::Node { config } => {
+            limosa_nodes::run(&config)?;
+            Ok(exit::OK)
+        }
+    }
+}
+
+/// Starts this very command again through sudo when it needs root and has none.
+fn become_root() -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    eprintln!("this needs root: asking sudo");
+    let error = std::process::Command::new("sudo")
+        .arg("--preserve-env=PATH,HOME,XDG_CACHE_HOME,RUST_LOG")
+        .arg(env::current_exe()?)
+        .args(env::args_os().skip(1))
+        .exec();
+    Err(NotReady(format!("cannot start sudo: {error}\n  hint: run it as root")).into())
+}
+
+/// Gives what was made under sudo to the user who asked.
+fn give_back(path: &Path) {
+    let id = |name: &str| env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
+    let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) else { return };
+    let _ = std::os::unix::fs::lchown(path, Some(uid), Some(gid));
+    let is_folder = path.symlink_metadata().is_ok_and(|m| m.is_dir());
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten().filter(|_| is_folder) {
+        give_back(&entry.path());
+    }
+}
+
+/// One thread for everything: node processes do the work.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

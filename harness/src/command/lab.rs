@@ -1,0 +1,151 @@
+//! A lab to play with: `up`, `exec`, `inspect`, `down`; and `clean`.
+
+use super::become_root;
+use crate::{
+    cli::exit,
+    lab::{Lab, pinned::PinnedLab},
+    leftovers, plan,
+    spec::{self, Kind},
+    sys::{
+        link,
+        qdisc::{self, Qdisc},
+    },
+};
+use anyhow::{Context, Result};
+use limosa_record::unit::{Rate, Size, Time};
+use serde_json::json;
+use std::{os::unix::process::CommandExt, path::Path, process::Command};
+
+/// `limosa up TOPOLOGY`
+pub(super) fn up(topology: &Path, name: Option<&str>) -> Result<u8> {
+    let document = spec::load_topology(topology)?;
+    let network = plan::resolve_topology(&document)?;
+    become_root()?;
+    let stem = topology.file_stem().map(|s| s.to_string_lossy().into_owned());
+    let name = name.map(ToOwned::to_owned).or(stem).context("the lab has no name")?;
+    let pinned = PinnedLab::create(&name, &network)?;
+    let hosts = network.places.iter().filter(|(_, p)| p.kind == Kind::Host).map(|(n, _)| n.as_str());
+    let hosts: Vec<_> = hosts.collect();
+    let address = hosts.last().and_then(|h| network.address(h));
+    println!("lab {name} is up: {}", hosts.join(", "));
+    if let (Some(first), Some(address)) = (hosts.first(), address) {
+        println!("try: limosa exec {name} {first} -- ping -c 3 {address}");
+    }
+    drop(pinned);
+    Ok(exit::OK)
+}
+
+/// `limosa exec LAB NODE -- CMD…`
+pub(super) fn exec(lab: &str, node: &str, command: &[String]) -> Result<u8> {
+    become_root()?;
+    let pinned = PinnedLab::open(lab)?;
+    pinned.lab.place(node)?.enter_this_thread()?;
+    let [program, arguments @ ..] = command else { return Ok(exit::USAGE) };
+    // The namespace is this thread's alone, and exec keeps only this thread.
+    let error = Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("start `{program}`"))
+}
+
+/// `limosa inspect LAB`
+pub(super) fn inspect(name: &str, json: bool) -> Result<u8> {
+    become_root()?;
+    let pinned = PinnedLab::open(name)?;
+    let lab: &Lab = &pinned.lab;
+    let mut places = serde_json::Map::new();
+    for (place, plan) in &pinned.network.places {
+        let counters = link::list(lab.place(place)?)?;
+        let mut interfaces = Vec::new();
+        for interface in &plan.interfaces {
+            let live = counters.iter().find(|l| l.name == interface.name);
+            interfaces.push(json!({
+                "name": interface.name,
+                "addresses": interface.addresses,
+                "up": live.map(|l| l.up),
+                "rx_bytes": live.map(|l| l.counters.rx_bytes),
+                "tx_bytes": live.map(|l| l.counters.tx_bytes),
+            }));
+        }
+        places.insert(place.clone(), json!({"kind": plan.kind, "interfaces": interfaces}));
+    }
+    let mut shapes = Vec::new();
+    for s in lab.shapes()? {
+        let stage = |s: Option<qdisc::Status>| {
+            s.map(|s| json!({"shape": describe(&s.qdisc), "sent_packets": s.counters.sent_packets,
+                "dropped_packets": s.counters.dropped_packets, "backlog_bytes": s.counters.backlog_bytes}))
+        };
+        shapes.push(json!({"link": s.link, "direction": s.direction,
+            "rate": stage(s.rate), "delay": stage(s.delay)}));
+    }
+    if json {
+        println!("{:#}", json!({"lab": name, "places": places, "shapes": shapes}));
+        return Ok(exit::OK);
+    }
+    println!("lab {name}");
+    for (place, value) in &places {
+        println!("  {place} ({})", value["kind"].as_str().unwrap_or_default());
+        for i in value["interfaces"].as_array().into_iter().flatten() {
+            let addresses = i["addresses"].as_array().into_iter().flatten();
+            let addresses: Vec<_> = addresses.filter_map(|a| a.as_str()).collect();
+            let state = if i["up"] == true { "up" } else { "down" };
+            println!(
+                "    {:<8} {state:<5} {} (in {} bytes, out {} bytes)",
+                i["name"].as_str().unwrap_or_default(),
+                addresses.join(" "),
+                i["rx_bytes"],
+                i["tx_bytes"]
+            );
+        }
+    }
+    for s in &shapes {
+        println!("  {} {}", s["link"].as_str().unwrap_or_default(), s["direction"].as_str().unwrap_or_default());
+        for stage in ["rate", "delay"] {
+            let v = &s[stage];
+            println!(
+                "    {stage}: {} (sent {} packets, dropped {})",
+                v["shape"].as_str().unwrap_or("none"),
+                v["sent_packets"],
+                v["dropped_packets"]
+            );
+        }
+    }
+    Ok(exit::OK)
+}
+
+fn describe(qdisc: &Qdisc) -> String {
+    match qdisc {
+        Qdisc::Tbf(t) => format!(
+            "rate {} burst {} queue {}",
+            Rate(t.rate_bps),
+            Size(t.burst_bytes.into()),
+            Size(t.limit_bytes.into())
+        ),
+        Qdisc::Netem(n) => format!(
+            "delay {} jitter {} loss {} seed {}",
+            Time(n.delay_ns),
+            Time(n.jitter_ns),
+            limosa_record::unit::Ratio(n.loss_ratio),
+            n.seed.map_or("none".into(), |s| s.to_string())
+        ),
+    }
+}
+
+/// `limosa down LAB`
+pub(super) fn down(name: &str) -> Result<u8> {
+    become_root()?;
+    PinnedLab::remove(name)?;
+    println!("lab {name} is gone");
+    Ok(exit::OK)
+}
+
+/// `limosa clean`
+pub(super) fn clean() -> Result<u8> {
+    become_root()?;
+    let removed = leftovers::clean()?;
+    for path in &removed {
+        println!("removed {}", path.display());
+    }
+    if removed.is_empty() {
+        println!("nothing to clean");
+    }
+    Ok(exit::OK)
+}

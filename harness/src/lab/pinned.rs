@@ -1,0 +1,108 @@
+//! A lab that stays when the process ends: its namespaces are pinned below `/run/limosa/labs`.
+
+use super::Lab;
+use crate::{
+    plan::Network,
+    sys::netns::{Netns, unpin},
+};
+use anyhow::{Context, Result, bail};
+use limosa_record::dir::write_whole;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const LABS: &str = "/run/limosa/labs";
+
+/// A lab with a name.
+#[derive(Debug)]
+pub struct PinnedLab {
+    /// The network in the kernel.
+    pub lab: Lab,
+    /// What it was built from.
+    pub network: Network,
+}
+
+/// A lab's name becomes a folder.
+fn folder(name: &str) -> Result<PathBuf> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+        bail!("`{name}` cannot be the name of a lab\n  hint: letters, digits, `-`, `_` and `.`");
+    }
+    Ok(Path::new(LABS).join(name))
+}
+
+impl PinnedLab {
+    /// Builds a network and pins it.
+    ///
+    /// # Errors
+    /// When there is one of this name, or the kernel refuses; then nothing is left.
+    pub fn create(name: &str, network: &Network) -> Result<Self> {
+        let home = folder(name)?;
+        fs::create_dir_all(LABS).with_context(|| format!("make {LABS}"))?;
+        match fs::create_dir(&home) {
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                bail!("there is a lab `{name}` already\n  hint: limosa down {name}")
+            }
+            other => other.with_context(|| format!("make {}", home.display()))?,
+        }
+        let built = Lab::up(network, 0).and_then(|lab| {
+            let text = serde_json::to_vec_pretty(network)?;
+            write_whole(&home.join("network.json"), &text)?;
+            for (file, netns) in lab.namespaces() {
+                netns.pin(&home.join(file))?;
+            }
+            Ok(lab)
+        });
+        match built {
+            Ok(lab) => Ok(Self { lab, network: network.clone() }),
+            Err(e) => {
+                Self::remove(name)?;
+                Err(e)
+            }
+        }
+    }
+
+    /// Opens one that is up.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn open(name: &str) -> Result<Self> {
+        let home = folder(name)?;
+        let file = home.join("network.json");
+        let Ok(text) = fs::read(&file) else { bail!("{}", unknown(name)) };
+        let network: Network =
+            serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
+        let lab = Lab::open(&network, |file| Netns::open(&home.join(file)))?;
+        Ok(Self { lab, network })
+    }
+
+    /// Removes one.
+    ///
+    /// # Errors
+    /// When there is none of this name, or a namespace cannot be unpinned.
+    pub fn remove(name: &str) -> Result<()> {
+        let home = folder(name)?;
+        if !home.is_dir() {
+            bail!("{}", unknown(name));
+        }
+        for entry in fs::read_dir(&home).with_context(|| format!("list {}", home.display()))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|e| e == "netns") {
+                unpin(&path)?;
+            }
+        }
+        fs::remove_dir_all(&home).with_context(|| format!("remove {}", home.display()))
+    }
+}
+
+fn unknown(name: &str) -> String {
+    let labs = fs::read_dir(LABS).into_iter().flatten().flatten();
+    let labs: Vec<_> = labs.map(|e| format!("`{}`", e.file_name().to_string_lossy())).collect();
+    let hint = if labs.is_empty() {
+        "limosa up TOPOLOGY makes one".to_owned()
+    } else {
+        format!("there are {}", labs.join(", "))
+    };
+    format!("there is no lab `{name}`\n  hint: {hint}")
+}

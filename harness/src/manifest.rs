@@ -1,0 +1,57 @@
+//! `manifest.json`: what made these results, so that they can be made again.
+
+use crate::{plan::Plan, sys::criu::Criu};
+use anyhow::Result;
+use limosa_record::{
+    clock,
+    dir::{RunDir, write_whole},
+};
+use serde_json::json;
+use std::{env, fs};
+
+/// Set for the inner Limosa in a guest.
+pub const INSIDE_VARIABLE: &str = "LIMOSA_GUEST";
+
+/// Writes the manifest of a run.
+///
+/// # Errors
+/// When the file cannot be written.
+pub async fn write(run: &RunDir, plan: &Plan) -> Result<()> {
+    let system = rustix::system::uname();
+    let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
+    let criu = match Criu::find(None) {
+        Ok(criu) if plan.needs_criu() => criu.version().await.ok().map(|v| v.to_string()),
+        _ => None,
+    };
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = rustix::system::sysinfo().totalram;
+    let distribution = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let distribution = distribution.lines().find_map(|l| l.strip_prefix("PRETTY_NAME="));
+    let manifest = json!({
+        "limosa": env!("CARGO_PKG_VERSION"),
+        "started_utc": clock::utc(clock::now_ns()),
+        "command": env::args().collect::<Vec<_>>(),
+        "topology": plan.experiment.topology,
+        "seed": plan.experiment.seed,
+        "machine": {
+            "where": if env::var_os(INSIDE_VARIABLE).is_some() { "guest" } else { "host" },
+            "kernel": format!("{} {}", text(system.sysname()), text(system.release())),
+            "architecture": text(system.machine()),
+            "distribution": distribution.map(|d| d.trim_matches('"')),
+            "processors": processors,
+            "memory_bytes": memory,
+            "criu": criu,
+        },
+        "links": "kernel",
+        "thresholds": {
+            "rtt_error_ms": crate::calibrate::MAX_RTT_ERROR.as_secs_f64() * 1e3,
+            "step_lateness_ms": crate::trial::MAX_LATENESS_MS,
+        },
+        "renditions": {
+            "announce": "noq's ADD_ADDRESS frame stands for the paper's MIGRATION frame",
+            "detection": "a probe is an RFC 9000 PATH_CHALLENGE on a new path of RFC 10069",
+        },
+    });
+    write_whole(&run.manifest(), format!("{manifest:#}\n").as_bytes())?;
+    Ok(())
+}
