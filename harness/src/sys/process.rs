@@ -488,8 +488,9 @@ mod tests {
         let state = process.stop(Duration::from_millis(50)).await.unwrap();
         assert_eq!(state, ExitState::Signaled(9));
 
-        let late = run_to_end(&shell("sleep 60", folder.path()), None, Duration::from_millis(50));
-        assert!(matches!(late.await, Err(ProcessError::TimedOut { .. })));
+        let sleeper = shell("sleep 60", folder.path());
+        let late = run_to_end(&sleeper, None, Duration::from_millis(50)).await;
+        assert!(matches!(late, Err(ProcessError::TimedOut { .. })));
     }
 
     #[tokio::test(flavor = "current_thread")]
