@@ -120,7 +120,7 @@ fn role_server() {
     let work = PathBuf::from(std::env::var_os("LIMOSA_WORK").unwrap());
     let mut rows =
         OpenOptions::new().append(true).create(true).open(work.join("rows.csv")).unwrap();
-    let ballast: Vec<u8> = (0..BALLAST_BYTES).map(|i| (i * 31 >> 3) as u8).collect();
+    let ballast: Vec<u8> = (0..BALLAST_BYTES).map(|i| ((i * 31) >> 3) as u8).collect();
     let (bind, tcp) = bind.strip_prefix("tcp+").map_or((bind.as_str(), false), |b| (b, true));
     let _connection = tcp.then(|| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -142,7 +142,7 @@ fn role_server() {
                 _ = terminate.recv() => std::process::exit(7),
             };
             count += 1;
-            assert_eq!(ballast[count], (count * 31 >> 3) as u8);
+            assert_eq!(ballast[count], ((count * 31) >> 3) as u8);
             writeln!(rows, "{count}").unwrap();
             let _ = socket.send_to(count.to_string().as_bytes(), peer).await;
         }
@@ -307,7 +307,7 @@ async fn a_restore_without_the_bound_address_names_the_log_and_the_reason() {
     let to = netns(&world.server(2));
     let error = criu.restore(&images, to.as_fd(), &options).await.unwrap_err();
     println!("{error}");
-    let CriuError::Restore { log, last_error: Some(reason), .. } = error else { panic!("{error}") };
+    let CriuError::Restore { log, reason: Some(reason), .. } = error else { panic!("{error}") };
     assert!(log.is_file());
     assert!(reason.contains("bind"), "{reason}");
     // Once the address is there, the same images will do.
@@ -326,9 +326,9 @@ async fn a_failed_dump_leaves_the_source_running() {
     let images = world.images("images");
     let error = criu.dump(&process, &images, &world.options("fails")).await.unwrap_err();
     println!("{error}");
-    let CriuError::Dump { source_running, log, last_error, .. } = error else { panic!("{error}") };
+    let CriuError::Dump { source_running, log, reason, .. } = error else { panic!("{error}") };
     assert!(source_running && log.is_file());
-    assert!(last_error.unwrap().contains("tcp-established"));
+    assert!(reason.unwrap().contains("tcp-established"));
     assert!(answers(&world.client(), "10.0.1.2:7000"));
     // A timeout is told apart from a failure.
     let late = Options { limit: Duration::from_millis(1), ..world.options("late") };
