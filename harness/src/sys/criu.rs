@@ -16,12 +16,19 @@
 //!   harness reaps it like any other, and the parent-death signal, which CRIU saves and restores,
 //!   again means the harness. A wrapper around criu must therefore `exec` it.
 //! - CRIU leaves network locking out: a datagram that arrives during a dump is lost either way.
+//! - CRIU is told not to use hardware breakpoints ([`NO_BREAKPOINTS`]).
+//! - CRIU logs beside the images, which belong on a tmpfs, and its logs are copied to where they
+//!   are wanted when the process is gone or runs: log lines written to a 9p folder made a dump
+//!   ten times as long.
 //!
 //! Files that the process writes must be open for append and write only: CRIU compares the size of
 //! all others with the image and refuses to restore when somebody else has written in between.
 //!
-//! The numbers come from the images `stats-dump` and `stats-restore` (criu, images/stats.proto).
+//! The numbers come from the images `stats-dump` and `stats-restore`, see `stats.rs`.
 
+mod stats;
+
+use self::stats::Stats;
 use super::process::{ExitState, Launch, Process, ProcessError, run_to_end};
 use limosa_record::clock::now_ns;
 use rustix::process::Pid;
@@ -32,11 +39,18 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use tempfile::TempDir;
 use thiserror::Error;
 use tokio::time::timeout;
 
 /// How long `criu --version` and `criu check` may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(30);
+/// CRIU's own switch (criu, include/fault-injection.h) for following a process by
+/// PTRACE_SYSCALL instead of hardware breakpoints. Each breakpoint patches the running kernel's
+/// scheduler (the static key of perf events): that disturbs all CPUs in the middle of a
+/// measurement, costs a software-emulated guest its translated code, and has crashed one
+/// (`Oops: int3` in `__schedule`, QEMU TCG with several threads).
+const NO_BREAKPOINTS: (&str, &str) = ("CRIU_FAULT", "130");
 /// How long a dumped process may take to disappear.
 const GONE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -50,25 +64,25 @@ pub enum CriuError {
         searched: String,
     },
     /// `criu check` or `criu --version` failed.
-    #[error("criu {action} {state}: {}", last_error.as_deref().unwrap_or("no error line"))]
+    #[error("criu {action} {state}: {}", reason.as_deref().unwrap_or("no error line"))]
     Unusable {
         /// What criu was asked.
         action: String,
         /// How criu ended.
         state: ExitState,
-        /// Its last error line.
-        last_error: Option<String>,
+        /// Its error line that says why.
+        reason: Option<String>,
     },
     /// `criu dump` failed.
     #[error("dump process {pid}: criu {state}: {} (source process {}; see {})",
-        last_error.as_deref().unwrap_or("no error line"), fate(*source_running), log.display())]
+        reason.as_deref().unwrap_or("no error line"), fate(*source_running), log.display())]
     Dump {
         /// PID of the source process.
         pid: i32,
         /// How criu ended.
         state: ExitState,
-        /// Its last error line.
-        last_error: Option<String>,
+        /// Its error line that says why.
+        reason: Option<String>,
         /// Whether the source process goes on, as it does after an orderly failure.
         source_running: bool,
         /// CRIU's log.
@@ -76,14 +90,14 @@ pub enum CriuError {
     },
     /// `criu restore` failed.
     #[error("restore from {}: criu {state}: {} (see {})",
-        images.display(), last_error.as_deref().unwrap_or("no error line"), log.display())]
+        images.display(), reason.as_deref().unwrap_or("no error line"), log.display())]
     Restore {
         /// The image folder.
         images: PathBuf,
         /// How criu ended.
         state: ExitState,
-        /// Its last error line.
-        last_error: Option<String>,
+        /// Its error line that says why.
+        reason: Option<String>,
         /// CRIU's log.
         log: PathBuf,
     },
@@ -138,8 +152,8 @@ impl fmt::Display for Version {
 /// How to dump or restore.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Existing folder for `dump.log`, `restore.log`, the statistics and the PID file; one per
-    /// dump and per restore when the logs of all are to be kept.
+    /// Existing folder for `dump.log`, `restore.log`, `stats-dump`, `stats-restore`; one per dump
+    /// and per restore when the logs of all are to be kept. Any file system will do.
     pub work: PathBuf,
     /// Dump only: let the original go on, for a copy.
     pub leave_running: bool,
@@ -235,7 +249,7 @@ impl Criu {
         parse_version(&text).ok_or_else(|| CriuError::Unusable {
             action: "--version".into(),
             state,
-            last_error: last_error(&text),
+            reason: reason(&text),
         })
     }
 
@@ -254,7 +268,8 @@ impl Criu {
         }
     }
 
-    /// Dumps a process into the folder `images`, which is created when it does not exist.
+    /// Dumps a process into the folder `images`, which is created when it does not exist and
+    /// should be on a tmpfs.
     ///
     /// Afterwards the process is gone (and reaped), unless `leave_running` says otherwise. After a
     /// failure the error says whether it still runs.
@@ -272,10 +287,17 @@ impl Criu {
         if options.leave_running {
             args.push("--leave-running");
         }
-        let log = options.work.join("dump.log");
+        let scratch = scratch(images)?;
         let started_ns = now_ns();
-        let ended = self.run(&args, images, &log, netns.as_fd(), options).await;
+        let ended = self.run(&args, images, "dump.log", &scratch, netns.as_fd(), options).await;
         let done_ns = now_ns();
+        if !options.leave_running && matches!(ended, Ok(state) if state.success()) {
+            timeout(GONE_LIMIT, process.wait())
+                .await
+                .map_err(|_| CriuError::Lingering { pid })??;
+        }
+        let stats = Stats::read(&scratch.path().join("stats-dump"), 1);
+        let log = keep(&scratch, &options.work, "dump.log", "stats-dump")?;
 
         let running = || process.try_wait().map(|state| state.is_none());
         let state = match ended {
@@ -290,21 +312,9 @@ impl Criu {
             ended => ended?,
         };
         if !state.success() {
-            let last_error = last_error_in(&log);
-            return Err(CriuError::Dump {
-                pid,
-                state,
-                last_error,
-                source_running: running()?,
-                log,
-            });
+            let reason = reason_in(&log);
+            return Err(CriuError::Dump { pid, state, reason, source_running: running()?, log });
         }
-        if !options.leave_running {
-            timeout(GONE_LIMIT, process.wait())
-                .await
-                .map_err(|_| CriuError::Lingering { pid })??;
-        }
-        let stats = Stats::read(&options.work.join("stats-dump"), 1);
         Ok(DumpReport {
             started_ns,
             done_ns,
@@ -326,47 +336,43 @@ impl Criu {
         netns: BorrowedFd<'_>,
         options: &Options,
     ) -> Result<(Process, RestoreReport), CriuError> {
-        let log = options.work.join("restore.log");
-        let pidfile = options.work.join("restore.pid");
-        // criu refuses to overwrite it.
-        match fs::remove_file(&pidfile) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(file("remove", &pidfile)(e));
-            }
-            _ => {}
-        }
+        let scratch = scratch(images)?;
+        let pidfile = scratch.path().join("restore.pid");
         let mut args: Vec<&OsStr> =
             ["restore", "--restore-detached", "--restore-sibling", "--pidfile"]
                 .map(OsStr::new)
                 .into();
         args.push(pidfile.as_os_str());
         let started_ns = now_ns();
-        let ended = self.run(&args, images, &log, netns, options).await;
+        let ended = self.run(&args, images, "restore.log", &scratch, netns, options).await;
         let done_ns = now_ns();
-
-        let state = match ended {
-            Ok(state) if state.success() => state,
-            ended => {
-                discard_unfinished(&log);
-                match ended {
-                    Err(ProcessError::TimedOut { limit, .. }) => {
-                        return Err(CriuError::TimedOut {
-                            action: format!("restore from {}", images.display()),
-                            limit,
-                            source_running: None,
-                            log,
-                        });
-                    }
-                    ended => ended?,
-                }
-            }
-        };
-        if !state.success() {
-            let (images, last_error) = (images.to_owned(), last_error_in(&log));
-            return Err(CriuError::Restore { images, state, last_error, log });
+        // Before anything else can fail: a process that nobody adopts would run on unseen.
+        let adopted = matches!(ended, Ok(state) if state.success()).then(|| {
+            let pid = read_pid(&pidfile).map_err(file("read", &pidfile))?;
+            Ok::<_, CriuError>(Process::adopt(pid)?)
+        });
+        if !matches!(adopted, Some(Ok(_))) {
+            discard_unfinished(&scratch.path().join("restore.log"));
         }
-        let process = Process::adopt(read_pid(&pidfile).map_err(file("read", &pidfile))?)?;
-        let stats = Stats::read(&options.work.join("stats-restore"), 2);
+        let stats = Stats::read(&scratch.path().join("stats-restore"), 2);
+        let log = keep(&scratch, &options.work, "restore.log", "stats-restore")?;
+
+        let process = match (adopted, ended) {
+            (Some(adopted), _) => adopted?,
+            (None, Ok(state)) => {
+                let (images, reason) = (images.to_owned(), reason_in(&log));
+                return Err(CriuError::Restore { images, state, reason, log });
+            }
+            (None, Err(ProcessError::TimedOut { limit, .. })) => {
+                return Err(CriuError::TimedOut {
+                    action: format!("restore from {}", images.display()),
+                    limit,
+                    source_running: None,
+                    log,
+                });
+            }
+            (None, Err(error)) => return Err(error.into()),
+        };
         let report = RestoreReport {
             started_ns,
             done_ns,
@@ -381,21 +387,23 @@ impl Criu {
         &self,
         action: &[A],
         images: &Path,
-        log: &Path,
+        log: &str,
+        scratch: &TempDir,
         netns: BorrowedFd<'_>,
         options: &Options,
     ) -> Result<ExitState, ProcessError> {
-        // What criu says before it opens its log goes there too, and must not be an older run's.
-        let _ = fs::remove_file(log);
         let args = action
             .iter()
             .map(|arg| arg.as_ref().to_owned())
             .chain(["--images-dir".into(), images.into()])
-            .chain(["--work-dir".into(), options.work.clone().into()])
-            .chain(["--log-file".into(), log.file_name().unwrap_or_default().to_owned()])
+            .chain(["--work-dir".into(), scratch.path().into()])
+            .chain(["--log-file".into(), log.into()])
             .chain(["-v4".into(), "--manage-cgroups=ignore".into()])
             .chain(options.extra.iter().cloned());
-        run_to_end(&Launch::new(&self.program, args, log), Some(netns), options.limit).await
+        // What criu says before it opens its log goes there too.
+        let mut launch = Launch::new(&self.program, args, scratch.path().join(log));
+        launch.env.push((NO_BREAKPOINTS.0.into(), NO_BREAKPOINTS.1.into()));
+        run_to_end(&launch, Some(netns), options.limit).await
     }
 
     async fn checked(&self, args: &[&str]) -> Result<(), CriuError> {
@@ -403,8 +411,8 @@ impl Criu {
         if state.success() {
             return Ok(());
         }
-        let last_error = last_error(&text);
-        Err(CriuError::Unusable { action: args.join(" "), state, last_error })
+        let reason = reason(&text);
+        Err(CriuError::Unusable { action: args.join(" "), state, reason })
     }
 
     async fn ask(&self, args: &[&str]) -> Result<(ExitState, String), CriuError> {
@@ -420,6 +428,27 @@ impl Criu {
 fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CriuError {
     let path = path.to_owned();
     move |source| CriuError::File { action, path, source }
+}
+
+/// criu's working folder, on the file system of the images.
+fn scratch(images: &Path) -> Result<TempDir, CriuError> {
+    tempfile::tempdir_in(images).map_err(file("create a folder in", images))
+}
+
+/// Copies what criu left to where it stays, readable for all, and returns the log's new place.
+fn keep(scratch: &TempDir, work: &Path, log: &str, stats: &str) -> Result<PathBuf, CriuError> {
+    for name in [stats, log] {
+        match fs::read(scratch.path().join(name)) {
+            Ok(bytes) => {
+                let kept = work.join(name);
+                fs::write(&kept, bytes).map_err(file("write", &kept))?;
+            }
+            // A criu that failed leaves no statistics.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(file("read", &scratch.path().join(name))(e)),
+        }
+    }
+    Ok(work.join(log))
 }
 
 fn read_pid(path: &Path) -> io::Result<Pid> {
@@ -458,17 +487,19 @@ fn image_bytes(images: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-fn last_error_in(log: &Path) -> Option<String> {
-    last_error(&String::from_utf8_lossy(&fs::read(log).ok()?))
+fn reason_in(log: &Path) -> Option<String> {
+    reason(&String::from_utf8_lossy(&fs::read(log).ok()?))
 }
 
-/// The last line at criu's level "Error" that says why, without its time stamp; else the last line.
+/// The line at criu's level "Error" that says why, without its time stamp; else the last line.
 ///
-/// criu ends a failure with lines that say only *that* it failed, all from the same two files.
-fn last_error(log: &str) -> Option<String> {
+/// That is the first one: the later ones report only that the failure went up through criu. Some
+/// come in every run of criu and mean nothing.
+fn reason(log: &str) -> Option<String> {
+    const HARMLESS: [&str; 2] = ["RLIMIT_NOFILE", "tun: Unable to create tun"];
     let errors = || log.lines().filter(|line| line.contains("Error ("));
     errors()
-        .rfind(|line| !line.contains("FAILED"))
+        .find(|line| !HARMLESS.iter().any(|known| line.contains(known)))
         .or_else(|| errors().next_back())
         .or_else(|| log.lines().rfind(|line| !line.trim().is_empty()))
         .map(|line| line.find("Error (").map_or(line, |start| &line[start..]).trim().to_owned())
@@ -480,119 +511,23 @@ fn parse_version(text: &str) -> Option<Version> {
     Some(Version(parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)))
 }
 
-/// The numbers of a statistics image: two magic numbers, a length, and a protobuf message that
-/// holds one message of plain integers.
-#[derive(Debug, Default, PartialEq)]
-struct Stats(Vec<(u64, u64)>);
-
-impl Stats {
-    /// Statistics are a luxury: what cannot be read is empty.
-    fn read(path: &Path, message: u64) -> Self {
-        fs::read(path).ok().and_then(|bytes| Self::decode(&bytes, message)).unwrap_or_default()
-    }
-
-    fn decode(bytes: &[u8], message: u64) -> Option<Self> {
-        const SERVICE_MAGIC: [u8; 4] = 0x5510_5940_u32.to_le_bytes();
-        const STATS_MAGIC: [u8; 4] = 0x5709_3306_u32.to_le_bytes();
-        let rest = bytes.strip_prefix(&SERVICE_MAGIC)?.strip_prefix(&STATS_MAGIC)?;
-        let (length, rest) = rest.split_first_chunk::<4>()?;
-        let mut entry = rest.get(..u32::from_le_bytes(*length) as usize)?;
-        const LENGTH_DELIMITED: u64 = 2;
-        while !entry.is_empty() {
-            let key = varint(&mut entry)?;
-            if key & 7 != LENGTH_DELIMITED {
-                return None;
-            }
-            let (mut fields, after) = entry_split(&mut entry)?;
-            if key >> 3 == message {
-                let mut numbers = Vec::new();
-                while !fields.is_empty() {
-                    let key = varint(&mut fields)?;
-                    if key & 7 != 0 {
-                        return None;
-                    }
-                    numbers.push((key >> 3, varint(&mut fields)?));
-                }
-                return Some(Self(numbers));
-            }
-            entry = after;
-        }
-        None
-    }
-
-    fn get(&self, field: u64) -> Option<u64> {
-        self.0.iter().find(|(number, _)| *number == field).map(|(_, value)| *value)
-    }
-}
-
-fn entry_split<'a>(bytes: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let length = usize::try_from(varint(bytes)?).ok()?;
-    bytes.split_at_checked(length)
-}
-
-/// A base-128 number, least significant group first (protobuf encoding).
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Left by criu 4.1.1.
-    const DUMP: [u8; 50] = [
-        0x40, 0x59, 0x10, 0x55, 0x06, 0x33, 0x09, 0x57, 0x26, 0x00, 0x00, 0x00, 0x0a, 0x24, 0x08,
-        0xd4, 0xcc, 0x02, 0x10, 0xa0, 0xe9, 0x1e, 0x18, 0x9f, 0x8f, 0x04, 0x20, 0xec, 0x8f, 0x01,
-        0x28, 0x55, 0x30, 0x00, 0x38, 0x39, 0x40, 0x00, 0x48, 0x00, 0x50, 0x0c, 0x58, 0x0c, 0x60,
-        0x00, 0x68, 0x00, 0x70, 0x00,
-    ];
-    const RESTORE: [u8; 27] = [
-        0x40, 0x59, 0x10, 0x55, 0x06, 0x33, 0x09, 0x57, 0x0f, 0x00, 0x00, 0x00, 0x12, 0x0d, 0x08,
-        0x00, 0x10, 0x00, 0x18, 0x98, 0x45, 0x20, 0x8b, 0xef, 0x07, 0x28, 0x39,
-    ];
-
     #[test]
-    fn statistics_are_decoded() {
-        let dump = Stats::decode(&DUMP, 1).unwrap();
-        assert_eq!((dump.get(1), dump.get(2)), (Some(42_580), Some(504_992)));
-        assert_eq!((dump.get(5), dump.get(7)), (Some(85), Some(57)));
-        let restore = Stats::decode(&RESTORE, 2).unwrap();
-        assert_eq!((restore.get(3), restore.get(4)), (Some(8_856), Some(128_907)));
-        assert_eq!(restore.get(5), Some(57));
-    }
-
-    #[test]
-    fn damaged_statistics_are_no_statistics() {
-        for end in 0..DUMP.len() {
-            assert_eq!(Stats::decode(&DUMP[..end], 1), None, "cut at {end}");
-        }
-        assert_eq!(Stats::decode(&DUMP, 2), None);
-        let mut endless = DUMP;
-        endless[12..].fill(0xff);
-        assert_eq!(Stats::decode(&endless, 1), None);
-    }
-
-    #[test]
-    fn the_last_error_line_is_the_one_that_says_why() {
-        let log = "(00.01) Warn  (criu/x.c:1): odd\n\
-                   (00.02)      1: Error (criu/sk-inet.c:1029): inet: Can't bind inet socket\n\
-                   (00.03) Error (criu/cr-restore.c:2412): Restoring FAILED.\n\
-                   (00.04) goodbye\n";
-        let expected = "Error (criu/sk-inet.c:1029): inet: Can't bind inet socket";
-        assert_eq!(last_error(log).as_deref(), Some(expected));
-        let only = "Error (criu/cr-restore.c:2412): Restoring FAILED.";
-        assert_eq!(last_error(only).as_deref(), Some(only));
-        assert_eq!(last_error("usage\ncriu: bad option\n\n").as_deref(), Some("criu: bad option"));
-        assert_eq!(last_error(""), None);
+    fn the_first_error_line_that_matters_is_quoted() {
+        let log = "(00.01) Error (criu/rlimit.c:1): RLIMIT_NOFILE cannot be raised\n\
+                   (00.27)      1: Error (criu/sk-inet.c:1049): inet: Can't bind inet socket\n\
+                   (00.27)      1: Error (criu/files.c:1221): Unable to open fd=10 id=0xd\n\
+                   (00.28) Error (criu/cr-restore.c:2320): Restoring FAILED.\n\
+                   (00.29) goodbye\n";
+        let expected = "Error (criu/sk-inet.c:1049): inet: Can't bind inet socket";
+        assert_eq!(reason(log).as_deref(), Some(expected));
+        let only = "Error (criu/tun.c:85): tun: Unable to create tun: No such file";
+        assert_eq!(reason(only).as_deref(), Some(only));
+        assert_eq!(reason("usage\ncriu: bad option\n\n").as_deref(), Some("criu: bad option"));
+        assert_eq!(reason(""), None);
     }
 
     #[test]
