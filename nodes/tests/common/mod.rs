@@ -42,6 +42,8 @@ pub(crate) struct Pair {
     pub(crate) transport: Transport,
     /// Where the client connects to.
     pub(crate) connect: SocketAddr,
+    /// Where it tries next.
+    pub(crate) fallback: Vec<SocketAddr>,
 }
 
 fn free_address() -> SocketAddr {
@@ -102,6 +104,7 @@ impl Pair {
         let server_address = free_address();
         Self {
             connect: server_address,
+            fallback: Vec::new(),
             content,
             sha256,
             server_address,
@@ -136,7 +139,7 @@ impl Pair {
             "client.json",
             &NodeConfig::Client(ClientConfig {
                 connect: self.connect,
-                fallback: Vec::new(),
+                fallback: self.fallback.clone(),
                 local: self.locals.clone(),
                 control: self.client_control,
                 folder: self.client_folder(),
