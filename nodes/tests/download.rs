@@ -30,6 +30,10 @@ fn downloads(scheme: Scheme, congestion: Congestion, profile: Profile) {
     assert!(received >= SIZE as u64 && received < 2 * SIZE as u64, "{received}");
     let done = pair.client_events().into_iter().filter(|e| e.event == event::DOWNLOAD_DONE);
     assert_eq!(done.count(), 1);
+    let keys = std::fs::read_to_string(pair.client_folder().join("keys.log")).unwrap();
+    assert!(keys.contains("CLIENT_TRAFFIC_SECRET_0 "));
+    let qlogs = std::fs::read_dir(pair.client_folder().join("qlog")).unwrap();
+    assert!(qlogs.map(|e| e.unwrap().metadata().unwrap().len()).sum::<u64>() > 1_000);
     if scheme == Scheme::Multipath {
         let used: Vec<_> =
             rows.iter().filter(|row| row.bytes > 100_000).map(|row| row.local).collect();

@@ -98,7 +98,7 @@ impl Pair {
             idle_timeout: Time::from_secs(30),
             sample_interval: Time::from_millis(100),
             seed: 1,
-            qlog: false,
+            qlog: true,
             key_log: true,
         };
         let server_address = free_address();
