@@ -22,9 +22,10 @@ fn front(last: u8, server: SocketAddr) -> Front {
     Front::start(SocketAddr::new(address, 0), server, ONE_WAY)
 }
 
-/// Downloads while the server moves and returns (detection, resume): seconds from the new address'
-/// first light to the first established path and to the next byte of the body.
-fn moves(ladder: Ladder, dark: Duration) -> (f64, f64) {
+/// Downloads while the server moves and returns (probe, detection, resume): seconds from the new
+/// address' first light to the next probe, the first established path and the next byte of the
+/// body.
+fn moves(ladder: Ladder, dark: Duration) -> (Option<f64>, f64, f64) {
     let mut pair = Pair::new(Scheme::Multipath, Congestion::Olia, Profile::Paper2025, 12_000_000);
     let (old, new) = (front(7, pair.server_address), front(8, pair.server_address));
     new.set_dark(true);
@@ -58,12 +59,13 @@ fn moves(ladder: Ladder, dark: Duration) -> (f64, f64) {
     let resumed = gap.map(|e| since(e.done_ns)).next().expect("an outage is a gap");
     ask(pair.server_control, &Request::Stop);
     server.join().unwrap().unwrap();
-    (times[0], resumed)
+    let mut probes = events.iter().filter(|e| e.event == event::PROBE && e.done_ns > back_ns);
+    (probes.next().map(|e| since(e.done_ns)), times[0], resumed)
 }
 
 #[test]
 fn the_fast_ladder_detects_at_once() {
-    let (detected, resumed) = moves(Ladder::Fast, Duration::from_millis(2_300));
+    let (_, detected, resumed) = moves(Ladder::Fast, Duration::from_millis(2_300));
     eprintln!("fast: detected after {detected:.3} s, resumed after {resumed:.3} s");
     assert!(detected < 0.4, "{detected}");
     assert!(resumed < detected + 0.7, "{resumed}");
@@ -71,11 +73,34 @@ fn the_fast_ladder_detects_at_once() {
 
 #[test]
 fn the_ladder_of_the_paper_waits_for_its_rung() {
-    let (detected, resumed) = moves(Ladder::Paper, Duration::from_millis(2_000));
+    let (probe, detected, resumed) = moves(Ladder::Paper, Duration::from_millis(2_000));
     eprintln!("paper: detected after {detected:.3} s, resumed after {resumed:.3} s");
-    // The rungs are 3.5 s after the announcement, and 1.5 and 3.5 s after the silence.
-    assert!(detected > 0.2 && detected < 1.2, "{detected}");
+    let probe = probe.expect("a rung after the new address' first light");
+    assert!(detected > probe && detected < probe + 0.3, "{probe} {detected}");
     assert!(resumed < detected + 0.7, "{resumed}");
+}
+
+#[test]
+fn without_a_migration_the_client_starts_again_at_the_fallback_address() {
+    let mut pair = Pair::new(Scheme::Quic, Congestion::Cubic, Profile::Paper2025, 3_000_000);
+    let (old, new) = (front(7, pair.server_address), front(8, pair.server_address));
+    pair.transport.idle_timeout = limosa_record::unit::Time::from_millis(1_500);
+    (pair.connect, pair.fallback) = (old.address, vec![new.address]);
+    let server = pair.start_server();
+    let client = pair.start_client("/random");
+    ask(pair.client_control, &Request::Start);
+    sleep(Duration::from_millis(700));
+    assert!(ask(pair.client_control, &Request::Status).body_bytes > 0);
+    old.set_dark(true);
+    client.join().unwrap().unwrap();
+    let result = pair.result();
+    assert_eq!((result.error, result.reconnects), (None, 1));
+    assert_eq!((result.bytes, result.sha256), (3_000_000, Some(pair.sha256.clone())));
+    assert!(result.longest_gap_ns.unwrap() > 1_400_000_000);
+    let events = pair.client_events();
+    assert_eq!(events.iter().filter(|e| e.event == event::CONNECTION_LOST).count(), 1);
+    ask(pair.server_control, &Request::Stop);
+    server.join().unwrap().unwrap();
 }
 
 /// Calibrates the profile `paper-2025`; see `congestion/cap.rs`.

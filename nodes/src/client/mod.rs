@@ -14,7 +14,9 @@ pub(crate) use meter::Meter;
 use crate::{
     control::{self, Handler, refusal},
     events::Events,
-    scheme, tls, transport,
+    scheme,
+    socket::NodeSocket,
+    tls, transport,
 };
 use anyhow::{Context, Result};
 use limosa_record::{
@@ -22,11 +24,18 @@ use limosa_record::{
     node::{ClientConfig, ClientResult, RESULT_FILE, Reply, Request},
     row::event,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, AtomicU64, Ordering},
+use noq::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::Notify;
+
+/// How long the end of the connection may take to be sent.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// What the tasks of a client share.
 pub(crate) struct Client {
@@ -39,6 +48,7 @@ pub(crate) struct Client {
     crypto: Arc<noq::crypto::rustls::QuicClientConfig>,
     control: Arc<Control>,
     reconnects: AtomicU64,
+    endpoint: OnceLock<Endpoint>,
 }
 
 /// The part of a client that control requests touch.
@@ -60,6 +70,7 @@ pub(crate) async fn run(config: ClientConfig) -> Result<()> {
         crypto: tls::client(&config)?,
         control: control.clone(),
         reconnects: AtomicU64::new(0),
+        endpoint: OnceLock::new(),
         config,
     };
     let mut body = Body::create(&client.config.save_as, client.events.clone())?;
@@ -76,6 +87,11 @@ pub(crate) async fn run(config: ClientConfig) -> Result<()> {
         () = control.stop.notified() => Err(anyhow::anyhow!("stopped")),
     };
     client.meter.finish();
+    if let Some(endpoint) = client.endpoint.get() {
+        endpoint.close(VarInt::from_u32(0), b"over");
+        // Else the server would keep the connection until its idle timeout.
+        let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
+    }
     let stopped = outcome.as_ref().is_err_and(|e| e.to_string() == "stopped");
     client.leave_result(started_ns, body, outcome.as_ref().err())?;
     if stopped { Ok(()) } else { outcome }
@@ -90,6 +106,14 @@ impl Client {
             .context("transport settings")?;
         config.transport_config(transport);
         Ok(config)
+    }
+
+    /// Makes the client's endpoint, once; it is closed when the client ends.
+    pub(crate) fn endpoint(&self, socket: NodeSocket) -> Result<&Endpoint> {
+        let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+        let endpoint = Endpoint::new_with_abstract_socket(config, None, Box::new(socket), runtime)
+            .context("make the endpoint")?;
+        Ok(self.endpoint.get_or_init(|| endpoint))
     }
 
     /// Notes that a new connection has to be made and that the body starts again.

@@ -10,10 +10,9 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use limosa_record::row::event;
-use noq::{Connection, Endpoint, EndpointConfig, PathId, TokioRuntime, VarInt};
+use noq::{Connection, Endpoint, PathId, VarInt};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
     time::Duration,
 };
 
@@ -27,15 +26,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn download(client: &Client, body: &mut Body) -> Result<()> {
     let local = client.config.local.first().copied();
     let ip = local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let endpoint = endpoint(NodeSocket::bind(SocketAddr::new(ip, 0), None)?)?;
-    until_done(client, body, &endpoint, async |_| std::future::pending().await).await
-}
-
-/// A client's endpoint on a socket.
-pub(super) fn endpoint(socket: NodeSocket) -> Result<Endpoint> {
-    let runtime = Arc::new(TokioRuntime);
-    let (config, socket) = (EndpointConfig::default(), Box::new(socket));
-    Endpoint::new_with_abstract_socket(config, None, socket, runtime).context("make the endpoint")
+    let endpoint = client.endpoint(NodeSocket::bind(SocketAddr::new(ip, 0), None)?)?;
+    until_done(client, body, endpoint, async |_| std::future::pending().await).await
 }
 
 /// Attempts the download again and again, `beside` running next to each attempt.
@@ -63,8 +55,6 @@ pub(super) async fn until_done(
         client.reconnecting();
         address = fallback.next().copied().unwrap_or(config.connect);
     }
-    // Without this the server would keep the connection until its idle timeout.
-    let _ = tokio::time::timeout(Duration::from_millis(200), endpoint.wait_idle()).await;
     Ok(())
 }
 

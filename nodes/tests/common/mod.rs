@@ -42,6 +42,8 @@ pub(crate) struct Pair {
     pub(crate) transport: Transport,
     /// Where the client connects to.
     pub(crate) connect: SocketAddr,
+    /// Where it tries next.
+    pub(crate) fallback: Vec<SocketAddr>,
 }
 
 fn free_address() -> SocketAddr {
@@ -96,12 +98,13 @@ impl Pair {
             idle_timeout: Time::from_secs(30),
             sample_interval: Time::from_millis(100),
             seed: 1,
-            qlog: false,
+            qlog: true,
             key_log: true,
         };
         let server_address = free_address();
         Self {
             connect: server_address,
+            fallback: Vec::new(),
             content,
             sha256,
             server_address,
@@ -136,7 +139,7 @@ impl Pair {
             "client.json",
             &NodeConfig::Client(ClientConfig {
                 connect: self.connect,
-                fallback: Vec::new(),
+                fallback: self.fallback.clone(),
                 local: self.locals.clone(),
                 control: self.client_control,
                 folder: self.client_folder(),

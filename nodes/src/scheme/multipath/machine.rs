@@ -25,6 +25,9 @@ use std::{
 /// Pause before a path that was lost for no known reason is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
+/// A rung that is later than this moves all later ones.
+const LATE: Duration = Duration::from_millis(50);
+
 /// What the driver is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Command {
@@ -190,6 +193,12 @@ impl Machine {
         let (count, left) = (self.interfaces.len() as u32, self.ids_left);
         let Some(detector) = self.detector(interface) else { return };
         let kept = detector.schedule.kept(detector.next);
+        // After a stall of this process the missed rungs must not go out in one burst.
+        let late =
+            detector.rung_time().map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        if late > LATE {
+            detector.started += late;
+        }
         detector.next += 1;
         if left < count {
             // From here on only noq's own repetitions probe, so this path must stay.

@@ -214,3 +214,13 @@ fn a_lost_path_is_opened_again_after_a_pause() {
     rig.until(1_100, u64::MAX);
     assert_eq!(rig.times(1), [1_100]);
 }
+
+#[test]
+fn regression_a_stalled_process_does_not_probe_in_bursts() {
+    let mut rig = Rig::new(Schedule::Fast, IDS);
+    rig.announced(3, 0, 0);
+    rig.until(200, u64::MAX);
+    rig.tick(700, false);
+    rig.until(900, u64::MAX);
+    assert_eq!(rig.times(0), [0, 100, 200, 700, 800, 900]);
+}

@@ -38,7 +38,7 @@ use noq::{Connection, FourTuple, PathError, PathEvent, PathId, PathStatus};
 use silence::Silence;
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -48,10 +48,13 @@ const TICK: Duration = Duration::from_millis(10);
 /// Downloads over all interfaces and follows the server.
 pub(super) async fn download(client: &Client, body: &mut Body) -> Result<()> {
     let first = client.config.local.first().copied();
-    let wildcard = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-    let endpoint = super::quic::endpoint(NodeSocket::bind(wildcard, first)?)?;
+    let wildcard = match client.config.connect {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let endpoint = client.endpoint(NodeSocket::bind(SocketAddr::new(wildcard, 0), first)?)?;
     let beside = async |connection: &Connection| Driver::new(client, connection).follow().await;
-    super::quic::until_done(client, body, &endpoint, beside).await
+    super::quic::until_done(client, body, endpoint, beside).await
 }
 
 /// Carries out the machine's commands on one connection.
@@ -111,7 +114,6 @@ impl<'a> Driver<'a> {
     }
 
     fn announced(&mut self, address: SocketAddr) {
-        // noq maps addresses to IPv6 when the socket is IPv6; ours is IPv4.
         let interface = self.arrival();
         let detail = format!("{address} arrived on {}", self.name(interface));
         self.client.events.now(event::ANNOUNCEMENT, detail);
