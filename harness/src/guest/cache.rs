@@ -1,0 +1,114 @@
+//! The folder where guest images are kept, and the lock that lets one setup at a time change it.
+//!
+//! Input: the environment. Output: a path. Under sudo the folder is the invoking user's, and stays theirs.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The cache folder and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// Folder; may not exist yet.
+    pub path: PathBuf,
+    /// User and group to give new files to, under sudo.
+    owner: Option<(u32, u32)>,
+}
+
+impl Cache {
+    /// Finds the folder.
+    ///
+    /// # Errors
+    /// When neither `XDG_CACHE_HOME` nor `HOME` is set.
+    pub fn find() -> Result<Self> {
+        let is_root = rustix::process::geteuid().is_root();
+        let passwd = if is_root && std::env::var_os("SUDO_USER").is_some() {
+            fs::read_to_string("/etc/passwd").unwrap_or_default()
+        } else {
+            String::new()
+        };
+        Self::from_env(|name| std::env::var(name).ok().filter(|text| !text.is_empty()), &passwd)
+    }
+
+    fn from_env(env: impl Fn(&str) -> Option<String>, passwd: &str) -> Result<Self> {
+        if let Some((home, owner)) = env("SUDO_USER").and_then(|name| account(passwd, &name)) {
+            return Ok(Self { path: home.join(".cache/limosa"), owner: Some(owner) });
+        }
+        let base = env("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| env("HOME").map(|home| Path::new(&home).join(".cache")))
+            .context("no place for the guest image (hint: set XDG_CACHE_HOME or HOME)")?;
+        Ok(Self { path: base.join("limosa"), owner: None })
+    }
+
+    /// Makes the folder and waits until no other setup holds it. The lock ends with the returned file.
+    pub fn lock(&self) -> Result<File> {
+        fs::create_dir_all(&self.path).with_context(|| format!("make {}", self.path.display()))?;
+        let path = self.path.join("lock");
+        let file = File::create(&path).with_context(|| format!("make {}", path.display()))?;
+        file.lock().with_context(|| format!("lock {}", path.display()))?;
+        Ok(file)
+    }
+
+    /// Gives everything in the folder to the user who called sudo.
+    pub fn give_back(&self) -> Result<()> {
+        let Some(owner) = self.owner else {
+            return Ok(());
+        };
+        if let Some(parent) = self.path.parent() {
+            give(parent, owner)?;
+        }
+        give_all(&self.path, owner)
+    }
+}
+
+fn give(path: &Path, (user, group): (u32, u32)) -> Result<()> {
+    std::os::unix::fs::lchown(path, Some(user), Some(group))
+        .with_context(|| format!("give {} to user {user}", path.display()))
+}
+
+fn give_all(path: &Path, owner: (u32, u32)) -> Result<()> {
+    give(path, owner)?;
+    if path.symlink_metadata()?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            give_all(&entry?.path(), owner)?;
+        }
+    }
+    Ok(())
+}
+
+/// Home folder and identity of `name` in the text of /etc/passwd.
+fn account(passwd: &str, name: &str) -> Option<(PathBuf, (u32, u32))> {
+    let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
+    let fields: Vec<_> = line.split(':').collect();
+    let owner = (fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
+    Some((PathBuf::from(fields.get(5)?), owner))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nada:x:1000:1001:Ada:/home/ada:/bin/sh\n";
+
+    #[test]
+    fn sudo_leads_to_the_invoking_user() {
+        let env = |name: &str| (name == "SUDO_USER").then(|| "ada".to_owned());
+        let cache = Cache::from_env(env, PASSWD).expect("the account exists");
+        assert_eq!(cache.path, Path::new("/home/ada/.cache/limosa"));
+        assert_eq!(cache.owner, Some((1000, 1001)));
+    }
+
+    #[test]
+    fn xdg_goes_before_home() {
+        let env = |name: &str| match name {
+            "XDG_CACHE_HOME" => Some("/x".to_owned()),
+            "HOME" => Some("/h".to_owned()),
+            _ => None,
+        };
+        let cache = Cache::from_env(env, "").expect("both are set");
+        assert_eq!(cache.path, Path::new("/x/limosa"));
+        assert!(Cache::from_env(|_| None, "").is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! `limosa setup`: gets what a fresh machine lacks.
+//!
+//! Input: the machine. Output: distribution packages installed, the guest image and the accelerator decided in the cache, one
+//! line per step on standard error. Idempotent, and quick when everything is there; nothing of the machine is changed beyond
+//! installed packages.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::guest::{self, Accelerator, Cache, Image, Log, QEMU, Ready, find_tool, step};
+
+/// One thing that has to be there, and the Debian package that brings it.
+struct Need {
+    what: &'static str,
+    package: &'static str,
+    is_there: fn() -> bool,
+}
+
+/// What building and booting the guest takes.
+const NEEDS: &[Need] = &[
+    Need { what: QEMU, package: "qemu-system-x86", is_there: || find_tool(QEMU).is_some() },
+    Need { what: "mke2fs", package: "e2fsprogs", is_there: || find_tool("mke2fs").is_some() },
+    Need { what: "tar", package: "tar", is_there: || find_tool("tar").is_some() },
+    Need { what: "dpkg-deb", package: "dpkg", is_there: || find_tool("dpkg-deb").is_some() },
+    Need {
+        what: "Debian's signing keys",
+        package: "debian-archive-keyring",
+        is_there: || guest::keyring().is_some(),
+    },
+    Need {
+        what: "the address of a Debian mirror (debootstrap knows one)",
+        package: "debootstrap",
+        is_there: || {
+            guest::is_debian()
+                || find_tool("debootstrap").is_some()
+                || std::env::var_os("LIMOSA_DEBIAN_MIRROR").is_some()
+        },
+    },
+];
+
+/// Makes everything ready that a guest needs and returns it.
+///
+/// # Errors
+/// When packages cannot be installed or fetched; the error says what to install by hand, or names the log.
+pub fn setup() -> Result<Ready> {
+    let cache = Cache::find()?;
+    let lock = cache.lock()?;
+    let missing: Vec<_> = NEEDS.iter().filter(|need| !(need.is_there)()).collect();
+    if !missing.is_empty() {
+        install(&missing, &cache)?;
+    }
+    let image = match Image::find(&cache) {
+        Some(image) => image,
+        None => Image::build(&cache)?,
+    };
+    let accelerator = match guest::known_accelerator(&cache) {
+        Some(accelerator) => accelerator,
+        None => guest::decide_accelerator(&cache, &image)?,
+    };
+    cache.give_back()?;
+    drop(lock);
+    Ok(Ready { image, accelerator })
+}
+
+/// What [`setup`] would return if it had nothing to do; changes nothing and takes no time.
+#[must_use]
+pub fn ready() -> Option<Ready> {
+    let cache = Cache::find().ok()?;
+    find_tool(QEMU)?;
+    Some(Ready { image: Image::find(&cache)?, accelerator: guest::known_accelerator(&cache)? })
+}
+
+/// The accelerator by name, for reports.
+#[must_use]
+pub fn accelerator_name(accelerator: Accelerator) -> String {
+    accelerator.to_string()
+}
+
+fn install(missing: &[&Need], cache: &Cache) -> Result<()> {
+    let packages: Vec<_> = missing.iter().map(|need| need.package).collect();
+    let what: Vec<_> = missing.iter().map(|need| need.what).collect();
+    let (what, list) = (what.join(", "), packages.join(" "));
+    if find_tool("apt-get").is_none() {
+        bail!(
+            "this machine lacks {what} (hint: install the counterparts of the Debian packages apt {list})"
+        );
+    }
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root && find_tool("sudo").is_none() {
+        bail!("this machine lacks {what} (hint: as root, apt-get install {list})");
+    }
+    let log = Log::create(cache.path.join("apt.log"))?;
+    let apt = |args: &[&str]| {
+        let mut command = if is_root {
+            Command::new("apt-get")
+        } else {
+            let mut sudo = Command::new("sudo");
+            sudo.args(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+            sudo
+        };
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(args).args([
+            "-qq",
+            "-o",
+            "DPkg::Lock::Timeout=120",
+        ]);
+        command
+    };
+    let with = if is_root { "" } else { " with sudo" };
+    step(&format!("installing {list}{with}"), || {
+        let mut args = vec!["install", "--yes", "--no-install-recommends"];
+        args.extend(&packages);
+        if log.run(&mut apt(&args)).is_ok() {
+            return Ok(());
+        }
+        // Most often the package lists are missing or out of date.
+        log.run(&mut apt(&["update"]))?;
+        log.run(&mut apt(&args))
+    })
+    .with_context(|| format!("install {list}, for {what}"))?;
+    if let Some(need) = missing.iter().find(|need| !(need.is_there)()) {
+        bail!("{} is still missing after installing {}", need.what, need.package);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_needed_twice() {
+        let mut packages: Vec<_> = NEEDS.iter().map(|need| need.package).collect();
+        packages.sort_unstable();
+        packages.dedup();
+        assert_eq!(packages.len(), NEEDS.len());
+    }
+}
