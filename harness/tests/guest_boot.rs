@@ -107,9 +107,9 @@ fn output_exit_code_and_files_arrive() {
 fn the_guest_can_do_what_experiments_need() {
     let _one = ONE_AT_A_TIME.lock();
     let folder = tempfile::tempdir().expect("temporary folder");
-    let script = "set -e; criu check; ip link add a type veth peer name b; \
-        tc qdisc add dev a root netem delay 25ms; tc qdisc add dev b root tbf rate 100mbit burst 400kb latency 1ms; \
-        ip link add s type bridge; echo \"clock $(date +%s)\"; echo \"net $(ls /sys/class/net | wc -w)\"";
+    let script = "set -e; criu check; ip link add name va type veth peer name vb; \
+        tc qdisc add dev va root netem delay 25ms; tc qdisc add dev vb root tbf rate 100mbit burst 400kb latency 1ms; \
+        ip link add name br type bridge; echo \"clock $(date +%s)\"; echo \"net $(ls /sys/class/net | wc -w)\"";
     let output = run(script, folder.path());
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -129,9 +129,7 @@ fn ctrl_c_reaches_the_inner_command() {
     let _one = ONE_AT_A_TIME.lock();
     let folder = tempfile::tempdir().expect("temporary folder");
     let script = "trap 'echo interrupted; exit 7' INT; echo started; while :; do sleep 0.1; done";
-    let mut child = helper(script, folder.path())
-        .spawn()
-        .expect("start the helper");
+    let mut child = helper(script, folder.path()).spawn().expect("start the helper");
     let mut stdout = BufReader::new(child.stdout.take().expect("its output"));
     wait_for_line(&mut stdout, "started");
     let pid = rustix::process::Pid::from_child(&child);
@@ -147,9 +145,8 @@ fn ctrl_c_reaches_the_inner_command() {
 fn killing_limosa_kills_the_guest() {
     let _one = ONE_AT_A_TIME.lock();
     let folder = tempfile::tempdir().expect("temporary folder");
-    let mut child = helper("echo started; sleep 1000", folder.path())
-        .spawn()
-        .expect("start the helper");
+    let mut child =
+        helper("echo started; sleep 1000", folder.path()).spawn().expect("start the helper");
     let mut stdout = BufReader::new(child.stdout.take().expect("its output"));
     wait_for_line(&mut stdout, "started");
     assert_eq!(machines(folder.path()), 1);
