@@ -83,7 +83,7 @@ fn install(missing: &[&Need], cache: &Cache) -> Result<()> {
     let (what, list) = (what.join(", "), packages.join(" "));
     if find_tool("apt-get").is_none() {
         bail!(
-            "this machine lacks {what} (hint: install the counterparts of the Debian packages apt {list})"
+            "this machine lacks {what} (hint: install what brings them; on Debian these are apt {list})"
         );
     }
     let is_root = rustix::process::geteuid().is_root();

@@ -13,9 +13,10 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, Timespec, clock_settime};
 
 use super::channel::{Frame, MAX_PAYLOAD};
 use super::job::{AGENT_ENV, Job, Mount, PORT_NAME};
@@ -48,8 +49,9 @@ impl Host {
 
 fn serve(job: &Path) -> Result<()> {
     let port = open_port()?;
-    let reader = port.try_clone().context("duplicate the channel")?;
+    let mut reader = port.try_clone().context("duplicate the channel")?;
     let host = Host(Arc::new(Mutex::new(port)));
+    set_clock(&host, &mut reader)?;
     match prepare(job).and_then(|job| start(&job)) {
         Ok(child) => attend(child, &host, reader)?,
         Err(error) => host.send(&Frame::Failed(format!("{error:#}")))?,
@@ -57,6 +59,23 @@ fn serve(job: &Path) -> Result<()> {
     // The host ends the machine as soon as it has the last frame; only if it does not, the guest ends itself.
     std::thread::sleep(Duration::from_secs(5));
     Ok(())
+}
+
+/// Takes the host's time. The emulated clock chip only knows whole seconds, so the kernel starts up to a second wrong; half
+/// the round trip of the question is what the answer is old (RFC 5905, section 8).
+fn set_clock(host: &Host, reader: &mut File) -> Result<()> {
+    let asked = Instant::now();
+    host.send(&Frame::AskTime).context("ask for the time")?;
+    let Frame::Time(time) = Frame::read(reader).context("read the time")? else {
+        bail!("the host did not tell the time");
+    };
+    let age = i64::try_from(asked.elapsed().as_nanos() / 2).unwrap_or_default();
+    let time = time.saturating_add(age);
+    let time = Timespec {
+        tv_sec: time.div_euclid(1_000_000_000),
+        tv_nsec: time.rem_euclid(1_000_000_000),
+    };
+    clock_settime(ClockId::Realtime, time).context("set the guest's clock")
 }
 
 /// Finds the port by its name, as udev would. The host's end may show up a moment after the device.

@@ -23,12 +23,17 @@ pub(super) enum Frame {
     Failed(String),
     /// Host to guest: send this signal to the command.
     Signal(i32),
+    /// Guest to host: what time is it?
+    AskTime,
+    /// Host to guest: nanoseconds since 1970, UTC.
+    Time(i64),
 }
 
 impl Frame {
     /// The frame's bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
         let number;
+        let time;
         let (kind, payload): (u8, &[u8]) = match self {
             Self::Ready => (1, &[]),
             Self::Stdout(bytes) => (2, bytes),
@@ -41,6 +46,11 @@ impl Frame {
             Self::Signal(signal) => {
                 number = signal.to_le_bytes();
                 (6, &number)
+            }
+            Self::AskTime => (7, &[]),
+            Self::Time(nanoseconds) => {
+                time = nanoseconds.to_le_bytes();
+                (8, &time)
             }
         };
         let payload = &payload[..payload.len().min(MAX_PAYLOAD)];
@@ -79,6 +89,10 @@ impl Frame {
             6 => Self::Signal(number()?),
             2 => Self::Stdout(payload),
             3 => Self::Stderr(payload),
+            7 => Self::AskTime,
+            8 => Self::Time(
+                payload.as_slice().try_into().map(i64::from_le_bytes).map_err(|_| wrong_size())?,
+            ),
             5 => Self::Failed(String::from_utf8_lossy(&payload).into_owned()),
             _ => {
                 return Err(io::Error::new(
@@ -105,6 +119,10 @@ impl Frame {
     }
 }
 
+fn wrong_size() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "number of a wrong size")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -118,6 +136,8 @@ mod tests {
             Frame::Exit(-7),
             Frame::Failed("no such file".to_owned()),
             Frame::Signal(2),
+            Frame::AskTime,
+            Frame::Time(1 << 60),
         ];
         let bytes: Vec<u8> = frames.iter().flat_map(Frame::encode).collect();
         let mut stream = bytes.as_slice();

@@ -29,6 +29,6 @@ mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,ro job /run/limosa/job
 cp /run/limosa/job/bin/* /run/limosa/bin/ || end "the executables cannot be copied"
 # Each of these would be loaded on first use too, but then the first experiment would pay for it. What this kernel does not
 # have as a module is built in or reported by the doctor.
-modprobe -qab veth bridge sch_netem sch_tbf sch_ingress act_mirred cls_matchall unix_diag udp_diag inet_diag af_packet_diag netlink_diag &
+modprobe -qab tun veth bridge sch_netem sch_tbf sch_ingress act_mirred cls_matchall unix_diag udp_diag inet_diag af_packet_diag netlink_diag &
 LIMOSA_GUEST_AGENT=/run/limosa/job/job.json /run/limosa/bin/limosa-agent
 end "the agent ended with code $?"

@@ -47,7 +47,11 @@ pub(super) fn prepare(root: &Path, log: &Log) -> Result<String> {
 }
 
 /// Files of `modules` and of all they need, each after what it needs.
-pub(super) fn with_dependencies(root: &Path, version: &str, modules: &[&str]) -> Result<Vec<PathBuf>> {
+pub(super) fn with_dependencies(
+    root: &Path,
+    version: &str,
+    modules: &[&str],
+) -> Result<Vec<PathBuf>> {
     let dir = root.join(MODULES).join(version);
     let path = dir.join("modules.dep");
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;

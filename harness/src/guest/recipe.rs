@@ -77,7 +77,8 @@ pub(super) const EXCLUDED: &[&str] = &[
 ];
 
 /// Kernel modules that the initramfs loads: enough to reach the disk and the shared folders.
-pub(super) const EARLY_MODULES: &[&str] = &["virtio_blk", "crc32c_generic", "ext4", "9pnet_virtio", "9p"];
+pub(super) const EARLY_MODULES: &[&str] =
+    &["virtio_blk", "crc32c_generic", "ext4", "9pnet_virtio", "9p"];
 
 /// Size of the guest's disk; the file is sparse, and what a guest writes is dropped when it ends.
 pub(super) const DISK_MIB: u32 = 1024;
