@@ -53,7 +53,7 @@ const HOST: &[Sysctl] = &[
     ("ipv6/conf/default/dad_transmits", "0"),
     ("ipv6/conf/default/router_solicitations", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
-    ("ipv6/mld_qrv", "1"),
+
 ];
 const ROUTER: &[Sysctl] = &[
     ("ipv4/ip_forward", "1"),
