@@ -166,8 +166,8 @@ fn topology_candidates(experiment: &Path, wanted: &str) -> Vec<PathBuf> {
         return vec![folder.join(wanted)];
     }
     let name = format!("{wanted}.yaml");
-    let beside = Some(folder.join(&name)).filter(|p| p != experiment);
-    beside.into_iter().chain([folder.join("../topologies").join(&name)]).collect()
+    // An experiment often has the name of its topology, so its own folder comes second.
+    vec![folder.join("../topologies").join(&name), folder.join(&name)]
 }
 
 /// Reads one file of either kind.
