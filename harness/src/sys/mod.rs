@@ -6,3 +6,4 @@ pub mod netns;
 pub mod offload;
 pub mod ping;
 pub mod qdisc;
+mod stamped;
