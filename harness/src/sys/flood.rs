@@ -2,11 +2,11 @@
 //!
 //! Input: two namespaces and a rate above that of the path. Output: [`Flow`]. Kernel interface:
 //! udp(7), sockets of the two namespaces. Both ends run on one machine and so on one clock, and each
-//! datagram carries the time at which it was sent.
+//! datagram carries the time at which it was sent; that of its arrival is the kernel's.
 
-use super::netns::Netns;
+use super::{netns::Netns, stamped};
 use anyhow::{Context, Result, ensure};
-use limosa_record::clock::monotonic_ns;
+use limosa_record::clock::now_ns;
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
@@ -72,17 +72,18 @@ fn listen(to: IpAddr) -> Result<UdpSocket> {
         UdpSocket::bind(SocketAddr::new(to, 0)).with_context(|| format!("bind to {to}"))?;
     // A receiver that is late must not lose what the network delivered.
     set_socket_recv_buffer_size_force(&socket, 8 << 20).context("set SO_RCVBUFFORCE")?;
+    stamped::enable(&socket)?;
     Ok(socket)
 }
 
 fn send(socket: &UdpSocket, payload: usize, flood: &Flood) -> Result<u64> {
     let mut packet = vec![0; payload];
-    let start = monotonic_ns();
+    let start = now_ns();
     let end = start + i64::try_from(flood.duration.as_nanos())?;
     let bits = u128::from(flood.frame_bytes) * 8;
     let mut sent = 0;
     loop {
-        let now = monotonic_ns();
+        let now = now_ns();
         if now >= end {
             return Ok(sent);
         }
@@ -90,7 +91,7 @@ fn send(socket: &UdpSocket, payload: usize, flood: &Flood) -> Result<u64> {
         let due = elapsed * u128::from(flood.rate_bps) / 1_000_000_000 / bits;
         while u128::from(sent) <= due {
             packet[..8].copy_from_slice(&sent.to_ne_bytes());
-            packet[8..16].copy_from_slice(&monotonic_ns().to_ne_bytes());
+            packet[8..16].copy_from_slice(&now_ns().to_ne_bytes());
             // The path drops what it cannot carry; a full socket buffer is part of it.
             let _ = socket.send(&packet);
             sent += 1;
@@ -108,20 +109,15 @@ struct Arrival {
 fn receive(socket: &UdpSocket, flood: &Flood) -> Result<Vec<Arrival>> {
     let mut arrivals = Vec::new();
     let mut packet = [0; 65_536];
-    let end = monotonic_ns() + i64::try_from(flood.duration.as_nanos())?;
+    let end = now_ns() + i64::try_from(flood.duration.as_nanos())?;
     socket.set_read_timeout(Some(SILENCE)).context("set SO_RCVTIMEO")?;
     loop {
-        let n = match socket.recv(&mut packet) {
-            Ok(n) => n,
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-                if monotonic_ns() > end {
-                    return Ok(arrivals);
-                }
-                continue;
+        let Some((n, received_ns)) = stamped::receive(socket, &mut packet)? else {
+            if now_ns() > end {
+                return Ok(arrivals);
             }
-            Err(e) => return Err(e).context("receive"),
+            continue;
         };
-        let received_ns = monotonic_ns();
         let [sequence, sent_ns] = [0, 8].map(|at| packet[..n].get(at..at + 8));
         let (Some(sequence), Some(sent_ns)) = (sequence, sent_ns) else { continue };
         arrivals.push(Arrival {

@@ -7,16 +7,16 @@
 //! that is in it takes one batch. Both ends of a veth pair are born in their final namespaces under
 //! their final names: nothing is moved, renamed or looked up.
 
-use super::{netlink::Request, netns::Netns};
-use anyhow::{Context, Result};
+use super::{netlink::Request, netns::Netns, offload};
+use anyhow::{Context, Result, bail};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage as Message,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
     link::{
         BridgeStpState, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-        LinkMessage,
+        LinkMessage, State,
     },
-    neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
     rule::{RuleAction, RuleAttribute, RuleMessage},
 };
@@ -24,6 +24,8 @@ use rtnetlink::{LinkBridge, LinkUnspec};
 use std::{
     net::IpAddr,
     os::fd::{AsFd, AsRawFd},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// An Ethernet address.
@@ -51,6 +53,10 @@ impl End {
             .name(self.name.clone())
             .address(self.mac.to_vec())
             .mtu(self.mtu_bytes)
+            // The default is one queue per processor, each with its files in sysfs; a shaper's
+            // lock lets only one be served at a time anyway.
+            .append_extra_attribute(LinkAttribute::NumTxQueues(1))
+            .append_extra_attribute(LinkAttribute::NumRxQueues(1))
             .build()
     }
 }
@@ -266,8 +272,10 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Whether it is set up (not: whether it has a carrier).
+    /// Whether it is set up.
     pub up: bool,
+    /// Whether it carries packets: it and its peer are up and the kernel has acted on that.
+    pub running: bool,
     /// What has passed since it was made.
     pub counters: Counters,
 }
@@ -297,10 +305,11 @@ pub fn list(netns: &Netns) -> Result<Vec<Link>> {
 
 fn link_of(message: Message) -> Option<Result<Link>> {
     let Message::NewLink(message) = message else { return None };
-    let (mut name, mut counters) = (None, Counters::default());
+    let (mut name, mut running, mut counters) = (None, false, Counters::default());
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(n) => name = Some(n),
+            LinkAttribute::OperState(state) => running = state == State::Up,
             LinkAttribute::Stats64(s) => {
                 counters = Counters {
                     rx_bytes: s.rx_bytes,
@@ -316,12 +325,71 @@ fn link_of(message: Message) -> Option<Result<Link>> {
     }
     let (index, up) = (message.header.index, message.header.flags.contains(LinkFlags::Up));
     let name = name.with_context(|| format!("list interfaces: number {index} has no name"));
-    Some(name.map(|name| Link { index, name, up, counters }))
+    Some(name.map(|name| Link { index, name, up, running, counters }))
+}
+
+/// Waits until interfaces carry packets and their IPv6 addresses receive, for at most `timeout`.
+///
+/// The kernel learns of a new carrier at once, but a work queue activates the interface and, on the
+/// other side, the bridge's port; until then they drop what is sent. It serves a hundred at a time
+/// and may then pause for a second, unless somebody asks for the carrier. Another work queue routes
+/// a new IPv6 address to its host. On a busy machine either takes tens of milliseconds.
+pub fn wait_ready(netns: &Netns, indices: &[u32], timeout: Duration) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let mut late = list(netns)?;
+        late.retain(|l| indices.contains(&l.index) && !l.running);
+        let mut any_carrier = false;
+        for link in &late {
+            any_carrier |= offload::carrier(netns, &link.name)?;
+        }
+        let lacking = match late.first() {
+            Some(first) => format!("interface `{}` has no carrier", first.name),
+            None => match unrouted(netns, indices)? {
+                Some(address) => format!("address {address} is not routed to its host"),
+                None => return Ok(()),
+            },
+        };
+        if start.elapsed() > timeout {
+            bail!("wait for interfaces: {lacking} after {timeout:?}");
+        }
+        if !any_carrier {
+            thread::sleep(Duration::from_micros(500));
+        }
+    }
+}
+
+/// An IPv6 address that its host does not yet accept packets for.
+fn unrouted(netns: &Netns, indices: &[u32]) -> Result<Option<IpAddr>> {
+    let mut get = AddressMessage::default();
+    get.header.family = AddressFamily::Inet6;
+    let addresses = netns.dump("list addresses", &Message::GetAddress(get))?;
+    if addresses.is_empty() {
+        return Ok(None);
+    }
+    let mut get = RouteMessage::default();
+    get.header.address_family = AddressFamily::Inet6;
+    let routes = netns.dump("list routes", &Message::GetRoute(get))?;
+    let routed = |address: IpAddr| {
+        let to = RouteAttribute::Destination(address.into());
+        routes.iter().any(|m| match m {
+            Message::NewRoute(r) => r.header.kind == RouteType::Local && r.attributes.contains(&to),
+            _ => false,
+        })
+    };
+    Ok(addresses.iter().find_map(|m| match m {
+        Message::NewAddress(a) if indices.contains(&a.header.index) => {
+            a.attributes.iter().find_map(|a| match a {
+                AddressAttribute::Address(address) => (!routed(*address)).then_some(*address),
+                _ => None,
+            })
+        }
+        _ => None,
+    }))
 }
 
 /// The permanent neighbours of one family in a namespace, to check that all are there.
 pub fn neighbours(netns: &Netns, v6: bool) -> Result<Vec<(u32, IpAddr)>> {
-    use netlink_packet_route::neighbour::NeighbourAddress;
     let mut get = NeighbourMessage::default();
     get.header.family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
     let messages = netns.dump("list neighbours", &Message::GetNeighbour(get))?;

@@ -9,3 +9,4 @@ pub mod offload;
 pub mod ping;
 pub mod process;
 pub mod qdisc;
+mod stamped;

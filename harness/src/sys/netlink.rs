@@ -17,7 +17,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket, protocols::NETLINK_ROUTE};
-use std::{fmt, io, marker::PhantomData, os::fd::BorrowedFd};
+use std::{fmt, io, marker::PhantomData, ops::Range, os::fd::BorrowedFd};
 
 /// One thing that the kernel shall do, with the words for its failure.
 ///
@@ -25,8 +25,8 @@ use std::{fmt, io, marker::PhantomData, os::fd::BorrowedFd};
 #[derive(Debug)]
 pub struct Request<'n> {
     what: String,
-    message: RouteNetlinkMessage,
-    flags: u16,
+    /// The message as it is sent, but for its sequence number.
+    bytes: Vec<u8>,
     namespace: PhantomData<BorrowedFd<'n>>,
 }
 
@@ -47,15 +47,27 @@ impl Request<'_> {
     }
 
     fn new(what: impl Into<String>, message: RouteNetlinkMessage, flags: u16) -> Self {
-        Self { what: what.into(), message, flags, namespace: PhantomData }
+        let bytes = encode(message, NLM_F_REQUEST | flags);
+        Self { what: what.into(), bytes, namespace: PhantomData }
     }
 
     /// Appends the message to a buffer. Netlink messages begin at multiples of four bytes, and all
     /// of ours have such a length.
-    pub(super) fn encode(&self, sequence: u32, acknowledge: bool, buffer: &mut Vec<u8>) {
-        let flags = NLM_F_REQUEST | self.flags | if acknowledge { NLM_F_ACK } else { 0 };
-        encode(self.message.clone(), flags, sequence, buffer);
+    pub(super) fn append(&self, sequence: u32, buffer: &mut Vec<u8>) {
+        let start = buffer.len();
+        buffer.extend(&self.bytes);
+        buffer[start..][SEQUENCE].copy_from_slice(&sequence.to_ne_bytes());
     }
+}
+
+/// Where struct nlmsghdr has its flags and its sequence number.
+const FLAGS: Range<usize> = 6..8;
+const SEQUENCE: Range<usize> = 8..12;
+
+/// Asks for an acknowledgement of an encoded message.
+pub(super) fn acknowledge(message: &mut [u8]) {
+    let flags = u16::from_ne_bytes([message[FLAGS.start], message[FLAGS.start + 1]]) | NLM_F_ACK;
+    message[FLAGS].copy_from_slice(&flags.to_ne_bytes());
 }
 
 /// A request that the kernel refused.
@@ -104,24 +116,24 @@ impl Netlink {
     pub(super) fn apply(&mut self, requests: &[Request<'_>]) -> Result<()> {
         let mut rest = requests;
         let mut bytes = Vec::new();
-        while !rest.is_empty() {
+        while let Some(head) = rest.first() {
             bytes.clear();
             let first = self.sequence.wrapping_add(1);
-            let mut n = 0;
-            while n < rest.len() && bytes.len() < CHUNK_BYTES {
-                // Whether a request ends its chunk is only known after encoding it.
-                self.sequence = self.sequence.wrapping_add(1);
-                let start = bytes.len();
-                rest[n].encode(self.sequence, false, &mut bytes);
-                n += 1;
-                if n == rest.len() || bytes.len() >= CHUNK_BYTES {
-                    bytes.truncate(start);
-                    rest[n - 1].encode(self.sequence, true, &mut bytes);
+            let (mut n, mut last) = (0, 0);
+            for request in rest {
+                if n > 0 && bytes.len() + request.bytes.len() > CHUNK_BYTES {
+                    break;
                 }
+                self.sequence = self.sequence.wrapping_add(1);
+                last = bytes.len();
+                request.append(self.sequence, &mut bytes);
+                n += 1;
             }
+            acknowledge(&mut bytes[last..]);
             let (chunk, tail) = rest.split_at(n);
-            let what = || chunk[0].what.clone();
-            self.socket.send(&bytes, 0).with_context(|| format!("{}: send to netlink", what()))?;
+            self.socket
+                .send(&bytes, 0)
+                .with_context(|| format!("{}: send to netlink", head.what))?;
             self.acknowledged(first, chunk)?;
             rest = tail;
         }
@@ -177,8 +189,8 @@ impl Netlink {
         message: &RouteNetlinkMessage,
     ) -> Result<Option<Vec<RouteNetlinkMessage>>> {
         self.sequence = self.sequence.wrapping_add(1);
-        let mut bytes = Vec::new();
-        encode(message.clone(), NLM_F_REQUEST | NLM_F_DUMP, self.sequence, &mut bytes);
+        let mut bytes = encode(message.clone(), NLM_F_REQUEST | NLM_F_DUMP);
+        bytes[SEQUENCE].copy_from_slice(&self.sequence.to_ne_bytes());
         self.socket.send(&bytes, 0).context("send to netlink")?;
         let (mut list, mut consistent) = (Vec::new(), true);
         loop {
@@ -208,14 +220,13 @@ impl Netlink {
     }
 }
 
-fn encode(message: RouteNetlinkMessage, flags: u16, sequence: u32, buffer: &mut Vec<u8>) {
+fn encode(message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
     let mut message = NetlinkMessage::from(message);
     message.header.flags = flags;
-    message.header.sequence_number = sequence;
     message.finalize();
-    let start = buffer.len();
-    buffer.resize(start + message.buffer_len(), 0);
-    message.serialize(&mut buffer[start..]);
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
 }
 
 /// One received message: struct nlmsghdr and what follows.

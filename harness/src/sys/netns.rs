@@ -35,8 +35,8 @@ pub type Sysctl = (&'static str, &'static str);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Sends and receives: no duplicate address detection (it delays bind by up to two seconds),
-    /// no waiting for routers, no reverse path filter (it drops what arrives on a host's second
-    /// interface), each multicast listener report sent once instead of twice.
+    /// no asking for routers, no reverse path filter (it drops what arrives on a host's second
+    /// interface), multicast listener reports repeated within milliseconds, not seconds.
     Host,
     /// A host that also forwards IPv4 and IPv6 and does not correct its senders by redirects.
     Router,
@@ -50,10 +50,8 @@ const HOST: &[Sysctl] = &[
     ("ipv4/conf/default/rp_filter", "0"),
     ("ipv6/conf/all/accept_dad", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
-    ("ipv6/conf/default/dad_transmits", "0"),
     ("ipv6/conf/default/router_solicitations", "0"),
-    ("ipv6/conf/default/accept_ra", "0"),
-
+    ("ipv6/conf/default/mldv2_unsolicited_report_interval", "1"),
 ];
 const ROUTER: &[Sysctl] = &[
     ("ipv4/ip_forward", "1"),
@@ -230,7 +228,12 @@ fn enter(fd: BorrowedFd<'_>) -> Result<()> {
 }
 
 fn set_here<'s>(settings: impl IntoIterator<Item = &'s Sysctl>) -> Result<()> {
+    // A kernel that was started without IPv6 has none of its settings and needs none.
+    let no_ipv6 = !Path::new("/proc/sys/net/ipv6").exists();
     for (name, value) in settings {
+        if no_ipv6 && name.starts_with("ipv6/") {
+            continue;
+        }
         let path = Path::new("/proc/sys/net").join(name);
         std::fs::write(&path, value)
             .with_context(|| format!("write `{value}` to {}", path.display()))?;

@@ -34,6 +34,7 @@ pub struct InForce {
     pub tx_checksum: bool,
 }
 
+const ETHTOOL_GLINK: u32 = 0x0a;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
@@ -52,7 +53,7 @@ pub fn disable(netns: &Netns, name: &str) -> Result<InForce> {
     for (i, _) in names.iter().enumerate().filter(|(_, n)| merges(n)) {
         command[2 + 2 * (i / 32)] |= 1 << (i % 32);
     }
-    ioctl(netns, name, &mut command).context("ETHTOOL_SFEATURES").with_context(what)?;
+    ethtool(netns, name, &mut command).context("ETHTOOL_SFEATURES").with_context(what)?;
     read(netns, name)
 }
 
@@ -65,13 +66,21 @@ pub fn read(netns: &Netns, name: &str) -> Result<InForce> {
     let blocks = names.len().div_ceil(32);
     let mut command = vec![0; 2 + 4 * blocks];
     (command[0], command[1]) = (ETHTOOL_GFEATURES, u32::try_from(blocks)?);
-    ioctl(netns, name, &mut command).context("ETHTOOL_GFEATURES").with_context(what)?;
+    ethtool(netns, name, &mut command).context("ETHTOOL_GFEATURES").with_context(what)?;
     let active = |i: usize| command[2 + 4 * (i / 32) + 2] & 1 << (i % 32) != 0;
     let on = || names.iter().enumerate().filter(|(i, _)| active(*i)).map(|(_, n)| n);
     Ok(InForce {
         merging: on().filter(|n| merges(n)).cloned().collect(),
         tx_checksum: on().any(|n| n.starts_with("tx-checksum-ip")),
     })
+}
+
+/// Asks for an interface's carrier. From Linux 6.8 on, the kernel activates a new carrier before it
+/// answers.
+pub(super) fn carrier(netns: &Netns, name: &str) -> Result<bool> {
+    let mut command = [ETHTOOL_GLINK, 0];
+    ethtool(netns, name, &mut command).with_context(|| format!("read carrier of `{name}`"))?;
+    Ok(command[1] != 0)
 }
 
 /// `rx-udp-gro-forwarding` is a permission that `rx-gro` must be there for; it is off by default.
@@ -92,13 +101,13 @@ fn feature_names(netns: &Netns, name: &str) -> Result<&'static [String]> {
     for (word, bytes) in info[2..4].iter_mut().zip(mask.as_chunks::<4>().0) {
         *word = u32::from_ne_bytes(*bytes);
     }
-    ioctl(netns, name, &mut info).context("ETHTOOL_GSSET_INFO")?;
+    ethtool(netns, name, &mut info).context("ETHTOOL_GSSET_INFO")?;
     let count = info[4] as usize;
     ensure!((1..1024).contains(&count), "the kernel says that it has {count} features");
     // struct ethtool_gstrings: command, set, count, then texts of 32 bytes.
     let mut strings = vec![0; 3 + count * ETH_GSTRING_LEN / 4];
     strings[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, info[4]]);
-    ioctl(netns, name, &mut strings).context("ETHTOOL_GSTRINGS")?;
+    ethtool(netns, name, &mut strings).context("ETHTOOL_GSTRINGS")?;
     let bytes: Vec<u8> = strings[3..].iter().flat_map(|w| w.to_ne_bytes()).collect();
     let names = bytes.chunks(ETH_GSTRING_LEN).map(|text| {
         let end = text.iter().position(|b| *b == 0).unwrap_or(text.len());
@@ -108,7 +117,7 @@ fn feature_names(netns: &Netns, name: &str) -> Result<&'static [String]> {
 }
 
 /// One SIOCETHTOOL. The command must have the layout and the sizes that its first word demands.
-fn ioctl(netns: &Netns, name: &str, command: &mut [u32]) -> Result<()> {
+pub(super) fn ethtool(netns: &Netns, name: &str, command: &mut [u32]) -> Result<()> {
     // SAFETY: all zeroes is a valid ifreq, which is a C struct of integers, arrays and unions.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.is_empty() || name.len() >= request.ifr_name.len() {

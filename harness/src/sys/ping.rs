@@ -1,16 +1,17 @@
 //! Round-trip times by ICMP echo, measured from inside a namespace.
 //!
 //! Input: addresses and how often. Output: [`Rtt`]. Kernel interface: raw(7), icmp(7), a socket of
-//! the namespace. Requests leave on a fixed schedule, whether or not answers come, and both
-//! times are taken next to the system calls, on a thread that does nothing else.
+//! the namespace. Requests leave on a fixed schedule, whether or not answers come. Both
+//! ends of each time are the kernel's or taken just before it is called, so that a receiver woken up
+//! late does not count.
 
-use super::netns::Netns;
+use super::{netns::Netns, stamped};
 use anyhow::{Context, Result};
+use limosa_record::clock::now_ns;
 use rustix::{
     io::Errno,
     net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, ipproto, recv, sendto,
-        socket_with,
+        AddressFamily, SendFlags, SocketFlags, SocketType, bind, ipproto, sendto, socket_with,
         sockopt::{Timeout, set_socket_timeout},
     },
 };
@@ -92,6 +93,7 @@ fn measure(ping: &Ping) -> Result<Rtt> {
     // A raw socket gets all answers that reach the namespace; the identifier tells ours.
     static NEXT_ID: AtomicU16 = AtomicU16::new(0);
     let socket = open(ping.to)?;
+    stamped::enable(&socket)?;
     if let Some(from) = ping.from {
         bind(&socket, &SocketAddr::new(from, 0)).with_context(|| format!("bind to {from}"))?;
     }
@@ -99,7 +101,7 @@ fn measure(ping: &Ping) -> Result<Rtt> {
         socket,
         to: ping.to,
         id: NEXT_ID.fetch_add(1, Ordering::Relaxed) ^ (std::process::id() & 0xffff) as u16,
-        sent_at: Vec::new(),
+        sent_at_ns: Vec::new(),
         rtt_ns: vec![None; ping.count.into()],
     };
     let start = Instant::now();
@@ -115,14 +117,14 @@ struct Session {
     socket: OwnedFd,
     to: IpAddr,
     id: u16,
-    sent_at: Vec<Instant>,
+    sent_at_ns: Vec<i64>,
     rtt_ns: Vec<Option<u64>>,
 }
 
 impl Session {
     fn send(&mut self, sequence: u16) -> Result<()> {
         let packet = request(self.to, self.id, sequence);
-        self.sent_at.push(Instant::now());
+        self.sent_at_ns.push(now_ns());
         match sendto(&self.socket, &packet, SendFlags::empty(), &SocketAddr::new(self.to, 0)) {
             // A link that is down or a missing route is a loss, as anything on the way is.
             Ok(_)
@@ -145,19 +147,17 @@ impl Session {
             }
             set_socket_timeout(&self.socket, Timeout::Recv, Some(left))
                 .context("set SO_RCVTIMEO")?;
-            match recv(&self.socket, &mut buffer, RecvFlags::empty()) {
-                Ok((n, _)) => self.answer(&buffer[..n], Instant::now()),
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(e) => return Err(e).context("receive an echo reply"),
+            if let Some((n, at_ns)) = stamped::receive(&self.socket, &mut buffer)? {
+                self.answer(&buffer[..n], at_ns);
             }
         }
     }
 
-    fn answer(&mut self, packet: &[u8], now: Instant) {
+    fn answer(&mut self, packet: &[u8], at_ns: i64) {
         let Some((id, sequence)) = reply(self.to, packet) else { return };
         let index = usize::from(sequence);
-        if let (true, Some(sent)) = (id == self.id, self.sent_at.get(index)) {
-            let rtt = u64::try_from((now - *sent).as_nanos()).unwrap_or(u64::MAX);
+        if let (true, Some(sent)) = (id == self.id, self.sent_at_ns.get(index)) {
+            let rtt = u64::try_from(at_ns - sent).unwrap_or(0);
             // A duplicate does not make the first answer later.
             self.rtt_ns[index].get_or_insert(rtt);
         }

@@ -214,7 +214,8 @@ impl Counters {
 fn tbf_options(tbf: &Tbf) -> Vec<u8> {
     const LINKLAYER_ETHERNET: u8 = 1;
     let rate = tbf.rate_bps / 8;
-    let mut parms = vec![0, LINKLAYER_ETHERNET, 0, 0, 0xff, 0xff, 0, 0];
+    // The first byte describes tc's table, which is not there; it is tc's all the same.
+    let mut parms = vec![3, LINKLAYER_ETHERNET, 0, 0, 0xff, 0xff, 0, 0];
     let rate32 = saturated(rate);
     parms.extend(rate32.to_ne_bytes());
     parms.resize(24, 0);
@@ -307,7 +308,7 @@ fn parse_netem(options: &[u8]) -> Result<Netem> {
 
 /// A share as netem compares it with a 32-bit random number.
 fn probability(ratio: f64) -> u32 {
-    (ratio.clamp(0.0, 1.0) * f64::from(u32::MAX)).round() as u32
+    (ratio.clamp(0.0, 1.0) * f64::from(u32::MAX)).round_ties_even() as u32
 }
 
 fn ratio(probability: u32) -> f64 {
