@@ -25,12 +25,15 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use indexmap::IndexMap;
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 pub mod pinned;
 
 /// Payload bytes of an Ethernet frame.
 const MTU_BYTES: u32 = 1500;
+
+/// How long the kernel may take until new links carry packets.
+const READY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Priority of the first rule of a multi-homed host; below the kernel's own 32766.
 const FIRST_RULE: u32 = 1000;
@@ -154,6 +157,23 @@ impl Lab {
             for interface in &place.interfaces {
                 offload::disable(netns, &interface.name)?;
             }
+        }
+        for (name, place) in &network.places {
+            let own = place.interfaces.iter().map(|i| self.indices[&(name.clone(), i.name.clone())]);
+            link::wait_ready(&self.places[name], &own.collect::<Vec<_>>(), READY_LIMIT)?;
+        }
+        Ok(())
+    }
+
+    /// Gives all links their first shape again, which starts their sequences of random numbers
+    /// anew: packets that came before, for calibration, then leave no trace in a trial.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn rewind(&self) -> Result<()> {
+        let shaped = self.links.iter().filter(|l| self.middles.contains_key(&l.name));
+        for plan in shaped {
+            self.reshape(&plan.name, plan.a_to_b.as_ref(), plan.b_to_a.as_ref())?;
         }
         Ok(())
     }

@@ -152,6 +152,7 @@ impl<'a> Host<'a> {
             calibrate::calibrate(&self.plan.network, &lab, client_place, variant)?;
         let mut rows = RowFile::append(&folder.join("calibration.csv"))?;
         finished.calibration.iter().try_for_each(|row| rows.write(row))?;
+        lab.rewind()?;
         phase("nodes");
         let mut nodes = Vec::new();
         for (name, node) in &self.plan.nodes {
