@@ -61,7 +61,6 @@ impl Image {
         let root = work.path().join("root");
         let done = work.path().join("image");
         fs::create_dir_all(&done).context("make the image folder")?;
-        // Debian's files are readable by all; the image has to be too when root builds it for another user.
         let debs = step("fetching the guest's packages", || {
             packages::fetch(&work.path().join("apt"), &log)
         })?;

@@ -29,8 +29,12 @@ $b mkdir -p /run/limosa/job /run/limosa/bin /run/lock /run/netns
 $b mount -t 9p -o trans=virtio,version=9p2000.L,msize=512000,ro job /run/limosa/job || end "the job folder cannot be mounted"
 # CRIU refuses processes whose executable is on 9p, so everything that runs is copied into memory first.
 $b cp /run/limosa/job/bin/* /run/limosa/bin/ || end "the executables cannot be copied"
-# Each of these would be loaded on first use too, but then the first experiment would pay for it. What this kernel does not
-# have as a module is built in or reported by the doctor.
-modprobe -qab tun veth bridge sch_netem sch_tbf sch_ingress act_mirred cls_matchall unix_diag udp_diag inet_diag af_packet_diag netlink_diag &
+# Modules are loaded, and CRIU looks the kernel over, at first use anyway, but then the first trial would pay seconds for it.
+# What this kernel does not have as a module is built in or reported by the doctor.
+(
+	modprobe -qab tun veth bridge sch_netem sch_tbf sch_ingress act_mirred cls_matchall \
+		unix_diag udp_diag inet_diag af_packet_diag netlink_diag
+	nice -n 10 criu check
+) >/dev/null 2>&1 &
 LIMOSA_GUEST_AGENT=/run/limosa/job/job.json /run/limosa/bin/limosa-agent
 end "the agent ended with code $?"
