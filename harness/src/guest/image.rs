@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use super::cache::Cache;
 use super::cpio::Archive;
 use super::steps::{Log, step};
-use super::{modules, packages, recipe, tool};
+use super::{kernel, modules, packages, recipe, tool};
 
 /// A built image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,6 @@ impl Image {
         let root = work.path().join("root");
         let done = work.path().join("image");
         fs::create_dir_all(&done).context("make the image folder")?;
-        // Debian's files are readable by all; the image has to be too when root builds it for another user.
         let debs = step("fetching the guest's packages", || {
             packages::fetch(&work.path().join("apt"), &log)
         })?;
@@ -74,9 +73,9 @@ impl Image {
             let early = modules::with_dependencies(&root, &version, recipe::EARLY_MODULES)?;
             fs::write(done.join("initrd"), initramfs(&root, &early)?)
                 .context("write the initramfs")?;
-            let kernel = root.join("boot").join(format!("vmlinuz-{version}"));
-            fs::rename(&kernel, done.join("kernel"))
-                .with_context(|| format!("take {}", kernel.display()))?;
+            let wrapped = root.join("boot").join(format!("vmlinuz-{version}"));
+            kernel::unwrap(&root, &wrapped, &done.join("kernel"))?;
+            fs::remove_file(&wrapped).context("remove the wrapped kernel")?;
             make_disk(&root, &done.join("disk.img"), &log)
         })?;
         let target = cache.path.join(format!("guest-{}", recipe::key()));

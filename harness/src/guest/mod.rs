@@ -4,8 +4,8 @@
 //! Input: a [`GuestCommand`] and what [`crate::setup::setup`] made ready. Output: the inner command's output, live, and its
 //! exit code; what it writes to shared folders is in the host's folders at once. Kernel interface: none here; QEMU does it.
 //!
-//! The parts, from the image to the running command: `recipe` what is in the image · `mirror`, `packages`, `modules`, `cpio`,
-//! `image` build it · `cache` where it is kept · `steps` what a setup prints · `accel` KVM or not · `qemu` its command line ·
+//! The parts, from the image to the running command: `recipe` what is in the image · `mirror`, `packages`, `modules`, `kernel`,
+//! `cpio`, `image` build it · `cache` where it is kept · `steps` what a setup prints · `accel` KVM or not · `qemu` its command line ·
 //! `job` and `channel` what host and guest say to each other · `session` the host's side · `agent` the guest's side.
 
 mod accel;
@@ -15,6 +15,7 @@ mod channel;
 mod cpio;
 mod image;
 mod job;
+mod kernel;
 mod mirror;
 mod modules;
 mod packages;

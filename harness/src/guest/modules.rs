@@ -32,17 +32,11 @@ pub(super) fn prepare(root: &Path, log: &Log) -> Result<String> {
         let first = decompress(root, first, log);
         second.join().expect("decompressing does not panic").and(first)
     })?;
-    let libraries = root.join("usr/lib/x86_64-linux-gnu");
-    log.run(
-        Command::new(libraries.join("ld-linux-x86-64.so.2"))
-            .arg("--library-path")
-            .arg(&libraries)
-            .arg(root.join("usr/sbin/depmod"))
-            .arg("-b")
-            .arg(root)
-            .arg(&version),
-    )
-    .context("index the guest's modules")?;
+    for file in &compressed {
+        drop_signature(&file.with_extension(""))?;
+    }
+    log.run(guest_program(root, "usr/sbin/depmod").arg("-b").arg(root).arg(&version))
+        .context("index the guest's modules")?;
     Ok(version)
 }
 
@@ -57,6 +51,36 @@ pub(super) fn with_dependencies(
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let order = order(&text, modules)?;
     Ok(order.iter().map(|file| dir.join(file)).collect())
+}
+
+/// Runs one of the guest's programs on this machine, with the guest's own libraries.
+pub(super) fn guest_program(root: &Path, program: &str) -> Command {
+    let libraries = root.join("usr/lib/x86_64-linux-gnu");
+    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+    command.arg("--library-path").arg(&libraries).arg(root.join(program));
+    command
+}
+
+/// Cuts off the signature: checking it costs the emulated processor more than loading the module, and what is loaded
+/// comes from packages whose signatures apt has checked.
+fn drop_signature(file: &Path) -> Result<()> {
+    let content = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    let length = unsigned_length(&content);
+    if length < content.len() {
+        fs::write(file, &content[..length]).with_context(|| format!("write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Length without the signature, whose layout is `struct module_signature` and a marker (include/linux/module_signature.h).
+fn unsigned_length(content: &[u8]) -> usize {
+    const MARKER: &[u8] = b"~Module signature appended~\n";
+    let unsigned = || {
+        let info = content.strip_suffix(MARKER)?;
+        let length = u32::from_be_bytes(info.get(info.len().checked_sub(4)?..)?.try_into().ok()?);
+        info.len().checked_sub(12 + usize::try_from(length).ok()?)
+    };
+    unsigned().unwrap_or(content.len())
 }
 
 fn collect(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
@@ -114,6 +138,16 @@ mod tests {
     fn needed_modules_come_first_and_once() {
         let files = order(DEP, &["9pnet_virtio", "9p"]).expect("both are listed");
         assert_eq!(files, ["fs/netfs.ko", "net/9pnet.ko", "net/9pnet_virtio.ko", "fs/9p.ko"]);
+    }
+
+    #[test]
+    fn the_signature_is_cut_off() {
+        let mut module = b"code".to_vec();
+        module.extend_from_slice(b"sig");
+        module.extend_from_slice(&[0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 3]);
+        module.extend_from_slice(b"~Module signature appended~\n");
+        assert_eq!(unsigned_length(&module), 4);
+        assert_eq!(unsigned_length(b"code"), 4);
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(super) const PACKAGES: &[&str] = &[
     "tar",
     "tcpdump",
     "util-linux",
+    "zstd",
 ];
 
 /// Dependencies of the above that only matter to a system that installs packages or builds its own initramfs.
@@ -90,7 +91,7 @@ pub(super) const INITRAMFS_INIT: &str = include_str!("initramfs-init.sh");
 pub(super) const LIMOSA_INIT: &str = include_str!("limosa-init.sh");
 
 /// Raised when the code that builds the image changes what comes out without a change above.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// Name of this recipe: 16 hexadecimal digits.
 pub(super) fn key() -> String {

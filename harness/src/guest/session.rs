@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::channel::Frame;
-use super::job::{AGENT_NAME, BIN_DIR, Job, Mount};
+use super::job::{self, AGENT_NAME, BIN_DIR, Job, Mount};
 use super::qemu::{self, Export, Machine};
 use super::{GuestCommand, Ready, terminal};
 
@@ -49,7 +49,7 @@ pub fn run(command: &GuestCommand, ready: &Ready) -> Result<i32> {
 /// # Errors
 /// As [`run`].
 pub async fn run_async(command: &GuestCommand, ready: &Ready) -> Result<i32> {
-    let job = job_folder(command)?;
+    let (job, _lock) = job_folder(command)?;
     let exports = exports(command)?;
     if let Some(folder) = command.console.parent() {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
@@ -90,11 +90,8 @@ pub async fn run_async(command: &GuestCommand, ready: &Ready) -> Result<i32> {
 }
 
 /// The folder that the guest finds under the tag `job`.
-fn job_folder(command: &GuestCommand) -> Result<TempDir> {
-    let folder = tempfile::Builder::new()
-        .prefix("limosa-guest-")
-        .tempdir()
-        .context("make a folder for the guest's job")?;
+fn job_folder(command: &GuestCommand) -> Result<(TempDir, fs::File)> {
+    let (folder, lock) = job::make_folder()?;
     let bin = folder.path().join("bin");
     fs::create_dir(&bin).context("make a folder for the executables")?;
     let mut agent = None;
@@ -115,16 +112,16 @@ fn job_folder(command: &GuestCommand) -> Result<TempDir> {
     set_mode(&bin.join(AGENT_NAME), 0o755)?;
     let mut env = terminal::environment();
     env.extend(command.env.clone());
-    let job = Job {
+    let description = Job {
         program: command.program.clone().unwrap_or_else(|| Path::new(BIN_DIR).join(main)),
         args: command.args.clone(),
         env,
         dir: command.dir.clone(),
         mounts: mounts(command),
     };
-    let text = serde_json::to_vec_pretty(&job).context("write the job")?;
+    let text = serde_json::to_vec_pretty(&description).context("write the job")?;
     fs::write(folder.path().join("job.json"), text).context("write the job")?;
-    Ok(folder)
+    Ok((folder, lock))
 }
 
 /// The agent is limosa itself; a link would do, but 9p with `security_model=none` does not follow links on the host.
