@@ -4,11 +4,11 @@ use crate::{
     lab::Lab,
     node::Node,
     plan::Action,
-    sys::criu::{Criu, DumpReport, RestoreReport},
-    timeline::Stage,
+    sys::criu::{Criu, DumpReport, Options},
+    timeline::{Outcome, Stage, until},
 };
-use anyhow::{Context, Result};
-use limosa_record::node::Request;
+use anyhow::{Context, Result, bail};
+use limosa_record::{clock::now_ns, node::Request};
 use std::{cell::RefCell, path::PathBuf};
 
 /// A lab with its nodes, on which actions are carried out.
@@ -26,8 +26,6 @@ pub struct Scene<'a> {
     pub logs: PathBuf,
     /// What CRIU reported, in order.
     pub dumps: RefCell<Vec<DumpReport>>,
-    /// What CRIU reported, in order.
-    pub restores: RefCell<Vec<RestoreReport>>,
 }
 
 impl Scene<'_> {
@@ -39,30 +37,13 @@ impl Scene<'_> {
     fn criu(&self) -> Result<&Criu> {
         self.criu.context("there is no criu")
     }
-}
 
-impl Stage for Scene<'_> {
-    async fn apply(&self, action: &Action) -> Result<String> {
+    /// The actions that need no preparation.
+    async fn at_once(&self, action: &Action) -> Result<String> {
         match action {
             Action::Announce { node, address } => {
                 self.node(node)?.ask(self.lab, &Request::Announce(*address)).await?;
                 Ok(format!("{node} will be at {address}"))
-            }
-            Action::Checkpoint { node, image } => {
-                let images = self.images.join(image);
-                let log = self.logs.join(image).join("checkpoint");
-                let dump = self.node(node)?.checkpoint(self.criu()?, &images, &log).await?;
-                let bytes = dump.image_bytes;
-                self.dumps.borrow_mut().push(dump);
-                Ok(format!("{node} as {image}, {bytes} bytes"))
-            }
-            Action::Restore { node, image, on } => {
-                let images = self.images.join(image);
-                let log = self.logs.join(image).join("restore");
-                let found = self.node(node)?;
-                let report = found.restore(self.criu()?, &images, &log, self.lab, on).await?;
-                self.restores.borrow_mut().push(report);
-                Ok(format!("{node} from {image} on {on}"))
             }
             Action::Shape { link, a_to_b, b_to_a } => {
                 self.lab.reshape(link, a_to_b.as_ref(), b_to_a.as_ref())?;
@@ -79,6 +60,40 @@ impl Stage for Scene<'_> {
             Action::Kill { node } => {
                 self.node(node)?.kill().await?;
                 Ok(node.clone())
+            }
+            Action::Checkpoint { .. } | Action::Restore { .. } => bail!("needs preparation"),
+        }
+    }
+}
+
+impl Stage for Scene<'_> {
+    async fn apply(&self, action: &Action, planned_ns: i64) -> Result<Outcome> {
+        match action {
+            Action::Checkpoint { node, image } => {
+                let images = self.images.join(image);
+                let mut options = Options::new(self.logs.join(image).join("checkpoint"));
+                options.begin_ns = planned_ns;
+                let dump = self.node(node)?.checkpoint(self.criu()?, &images, &options).await?;
+                let detail = format!("{node} as {image}, {} bytes", dump.image_bytes);
+                let (started_ns, done_ns) = (dump.started_ns, dump.done_ns);
+                self.dumps.borrow_mut().push(dump);
+                Ok(Outcome { detail, started_ns, done_ns })
+            }
+            Action::Restore { node, image, on } => {
+                let images = self.images.join(image);
+                let mut options = Options::new(self.logs.join(image).join("restore"));
+                options.begin_ns = planned_ns;
+                let found = self.node(node)?;
+                let report = found.restore(self.criu()?, &images, &options, self.lab, on).await?;
+                let detail = format!("{node} from {image} on {on}");
+                let (started_ns, done_ns) = (report.started_ns, report.done_ns);
+                Ok(Outcome { detail, started_ns, done_ns })
+            }
+            _ => {
+                until(planned_ns).await;
+                let started_ns = now_ns();
+                let detail = self.at_once(action).await?;
+                Ok(Outcome { detail, started_ns, done_ns: now_ns() })
             }
         }
     }

@@ -155,11 +155,17 @@ impl Node {
     ///
     /// # Errors
     /// When CRIU fails; the node then goes on.
-    pub async fn checkpoint(&self, criu: &Criu, images: &Path, log: &Path) -> Result<DumpReport> {
+    pub async fn checkpoint(
+        &self,
+        criu: &Criu,
+        images: &Path,
+        options: &Options,
+    ) -> Result<DumpReport> {
+        let log = &options.work;
         fs::create_dir_all(log).with_context(|| format!("make {}", log.display()))?;
         let process = self.process.borrow().clone();
         self.moving.set(true);
-        let dumped = criu.dump(&process, images, &Options::new(log)).await;
+        let dumped = criu.dump(&process, images, options).await;
         if dumped.is_err() {
             self.moving.set(false);
         }
@@ -174,13 +180,14 @@ impl Node {
         &self,
         criu: &Criu,
         images: &Path,
-        log: &Path,
+        options: &Options,
         lab: &Lab,
         place: &str,
     ) -> Result<RestoreReport> {
+        let log = &options.work;
         fs::create_dir_all(log).with_context(|| format!("make {}", log.display()))?;
         let netns = lab.place(place)?;
-        let restored = criu.restore(images, netns.as_fd(), &Options::new(log)).await;
+        let restored = criu.restore(images, netns.as_fd(), options).await;
         let (process, report) =
             restored.with_context(|| format!("restore node `{}` on `{place}`", self.name))?;
         *self.process.borrow_mut() = Rc::new(process);

@@ -8,10 +8,34 @@ use limosa_record::{clock::now_ns, unit::Time};
 use std::{collections::HashMap, time::Duration};
 use tokio::{sync::watch, time::sleep};
 
+/// How long before its time a step may begin to prepare.
+const AHEAD: Duration = Duration::from_millis(500);
+
+/// What came of an action. Times are CLOCK_REALTIME in ns.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// More about what was done.
+    pub detail: String,
+    /// When it began to take effect.
+    pub started_ns: i64,
+    /// When it was done; keeping logs, for example, is no longer part of it.
+    pub done_ns: i64,
+}
+
 /// Carries out actions.
 pub trait Stage {
-    /// Carries out one action; the text tells more about what was done.
-    fn apply(&self, action: &Action) -> impl Future<Output = anyhow::Result<String>>;
+    /// Carries out one action. It is called up to half a second before the planned time, to prepare,
+    /// and waits for that time itself; see [`until`].
+    fn apply(
+        &self,
+        action: &Action,
+        planned_ns: i64,
+    ) -> impl Future<Output = anyhow::Result<Outcome>>;
+}
+
+/// Waits until this time, CLOCK_REALTIME in ns.
+pub async fn until(time_ns: i64) {
+    sleep(Duration::from_nanos(u64::try_from(time_ns - now_ns()).unwrap_or(0))).await;
 }
 
 /// A step that was carried out.
@@ -56,11 +80,11 @@ pub async fn drive(
                 later(done, *delay)
             }
         };
-        sleep(Duration::from_nanos(u64::try_from(planned_ns - now_ns()).unwrap_or(0))).await;
-        let started_ns = now_ns();
+        until(planned_ns - i64::try_from(AHEAD.as_nanos()).unwrap_or(0)).await;
         let event = step.action.name();
-        let detail = stage.apply(&step.action).await.with_context(|| format!("{event} failed"))?;
-        let done_ns = now_ns();
+        let outcome = stage.apply(&step.action, planned_ns).await;
+        let Outcome { detail, started_ns, done_ns } =
+            outcome.with_context(|| format!("{event} failed"))?;
         if let Some(end) = step.name.as_deref().and_then(|n| ends.get(n)) {
             end.send_replace(Some(done_ns));
         }
@@ -89,13 +113,15 @@ mod tests {
     }
 
     impl Stage for Fake {
-        async fn apply(&self, action: &Action) -> anyhow::Result<String> {
+        async fn apply(&self, action: &Action, planned_ns: i64) -> anyhow::Result<Outcome> {
+            until(planned_ns).await;
             if self.fails == Some(action.name()) {
                 anyhow::bail!("the machine said no");
             }
             sleep(Duration::from_millis(20)).await;
             self.seen.borrow_mut().push(action.name().into());
-            Ok(String::new())
+            let done_ns = planned_ns + 20_000_000;
+            Ok(Outcome { detail: String::new(), started_ns: planned_ns, done_ns })
         }
     }
 

@@ -174,7 +174,6 @@ impl<'a> Host<'a> {
             images: images.clone(),
             logs: folder.join("criu"),
             dumps: RefCell::default(),
-            restores: RefCell::default(),
         };
         let end = self.until_the_end(finished, &scene, client, zero_ns, phase).await;
         finished.image_bytes =

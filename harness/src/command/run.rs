@@ -164,7 +164,6 @@ fn in_guest(file: &Path, prepared: &Prepared, args: &RunArgs, verbose: u8) -> Re
     let trials = u32::try_from(prepared.plan.trials.len()).unwrap_or(u32::MAX);
     let each = prepared.plan.time_limit.as_duration() + Duration::from_secs(120);
     command.time_limit = Some(Duration::from_secs(300) + each.saturating_mul(trials));
-    command.env.insert(manifest::INSIDE_VARIABLE.into(), "1".into());
     let code = guest::run(&command, &ready)?;
     Ok(u8::try_from(code).unwrap_or(exit::BUG))
 }

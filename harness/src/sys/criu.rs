@@ -26,10 +26,12 @@
 //!
 //! The numbers come from the images `stats-dump` and `stats-restore`, see `stats.rs`.
 
+mod gate;
 mod stats;
 
 use self::stats::Stats;
 use super::process::{ExitState, Launch, Process, ProcessError, run_to_end};
+
 use limosa_record::clock::now_ns;
 use rustix::process::Pid;
 use std::{
@@ -159,6 +161,9 @@ pub struct Options {
     pub leave_running: bool,
     /// How long criu may take before it is killed.
     pub limit: Duration,
+    /// When it shall begin, CLOCK_REALTIME in ns. criu is started at once and held just before its
+    /// work, so that the start of a program, 0.1 s in an emulated guest, is not part of the move.
+    pub begin_ns: i64,
     /// More arguments for criu.
     pub extra: Vec<OsString>,
 }
@@ -170,6 +175,7 @@ impl Options {
             work: work.into(),
             leave_running: false,
             limit: Duration::from_secs(30),
+            begin_ns: 0,
             extra: Vec::new(),
         }
     }
@@ -288,8 +294,8 @@ impl Criu {
             args.push("--leave-running");
         }
         let scratch = scratch(images)?;
-        let started_ns = now_ns();
-        let ended = self.run(&args, images, "dump.log", &scratch, netns.as_fd(), options).await;
+        let (started_ns, ended) =
+            self.run(&args, images, "dump.log", &scratch, netns.as_fd(), options).await;
         let done_ns = now_ns();
         if !options.leave_running && matches!(ended, Ok(state) if state.success()) {
             timeout(GONE_LIMIT, process.wait())
@@ -343,8 +349,8 @@ impl Criu {
                 .map(OsStr::new)
                 .into();
         args.push(pidfile.as_os_str());
-        let started_ns = now_ns();
-        let ended = self.run(&args, images, "restore.log", &scratch, netns, options).await;
+        let (started_ns, ended) =
+            self.run(&args, images, "restore.log", &scratch, netns, options).await;
         let done_ns = now_ns();
         // Before anything else can fail: a process that nobody adopts would run on unseen.
         let adopted = matches!(ended, Ok(state) if state.success()).then(|| {
@@ -383,6 +389,7 @@ impl Criu {
         Ok((process, report))
     }
 
+    /// Returns when criu's work began, and how criu ended.
     async fn run<A: AsRef<OsStr>>(
         &self,
         action: &[A],
@@ -391,19 +398,20 @@ impl Criu {
         scratch: &TempDir,
         netns: BorrowedFd<'_>,
         options: &Options,
-    ) -> Result<ExitState, ProcessError> {
+    ) -> (i64, Result<ExitState, ProcessError>) {
         let args = action
             .iter()
             .map(|arg| arg.as_ref().to_owned())
             .chain(["--images-dir".into(), images.into()])
             .chain(["--work-dir".into(), scratch.path().into()])
-            .chain(["--log-file".into(), log.into()])
+            .chain(["--log-file".into(), gate::NAME.into()])
             .chain(["-v4".into(), "--manage-cgroups=ignore".into()])
             .chain(options.extra.iter().cloned());
         // What criu says before it opens its log goes there too.
-        let mut launch = Launch::new(&self.program, args, scratch.path().join(log));
+        let log = scratch.path().join(log);
+        let mut launch = Launch::new(&self.program, args, &log);
         launch.env.push((NO_BREAKPOINTS.0.into(), NO_BREAKPOINTS.1.into()));
-        run_to_end(&launch, Some(netns), options.limit).await
+        gate::run(&launch, netns, scratch.path(), &log, options).await
     }
 
     async fn checked(&self, args: &[&str]) -> Result<(), CriuError> {
