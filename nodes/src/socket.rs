@@ -7,11 +7,13 @@
 //! - A client's datagrams without a source address get its first one, so that the path of the
 //!   handshake uses that interface whatever the routes say.
 
+use limosa_record::clock::{monotonic_ns, now_ns};
 use noq::{
     AsyncUdpSocket, Runtime, TokioRuntime, UdpSender,
     udp::{RecvMeta, Transmit},
 };
 use std::{
+    collections::HashMap,
     io::{self, IoSliceMut},
     net::{IpAddr, SocketAddr, UdpSocket},
     num::NonZeroUsize,
@@ -38,7 +40,8 @@ impl NodeSocket {
 impl AsyncUdpSocket for NodeSocket {
     fn create_sender(&self) -> Pin<Box<dyn UdpSender>> {
         let inner = self.inner.create_sender();
-        Box::pin(NodeSender { inner, default_source: self.default_source })
+        let (default_source, ours) = (self.default_source, Ours::default());
+        Box::pin(NodeSender { inner, default_source, ours })
     }
 
     fn poll_recv(
@@ -67,6 +70,7 @@ impl AsyncUdpSocket for NodeSocket {
 struct NodeSender {
     inner: Pin<Box<dyn UdpSender>>,
     default_source: Option<IpAddr>,
+    ours: Ours,
 }
 
 impl UdpSender for NodeSender {
@@ -76,7 +80,7 @@ impl UdpSender for NodeSender {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let src_ip = transmit.src_ip.or(self.default_source);
-        if src_ip.is_some_and(|ip| !is_ours(ip)) {
+        if src_ip.is_some_and(|ip| !self.ours.has(ip)) {
             return Poll::Ready(Ok(()));
         }
         let transmit = Transmit {
@@ -94,8 +98,36 @@ impl UdpSender for NodeSender {
     }
 }
 
-/// Whether this host has the address now. Asked for every batch of datagrams and never cached: a
-/// process cannot tell that it was restored elsewhere since the last one.
+/// Which addresses this host has, asked again after a restore.
+///
+/// Asking means binding a socket for a moment, and a checkpoint at that moment would keep the
+/// socket and could not be restored elsewhere; so the answer is kept. A restored process knows
+/// itself by its clocks: CLOCK_REALTIME has seen the downtime, CLOCK_MONOTONIC has not.
+#[derive(Debug, Default)]
+struct Ours {
+    clock_offset_ns: i64,
+    known: HashMap<IpAddr, bool>,
+}
+
+/// Clocks that are read one after the other differ by less, even on a busy machine; a checkpoint
+/// and a restore take longer.
+const CLOCK_JUMP_NS: i64 = 20_000_000;
+
+impl Ours {
+    fn has(&mut self, ip: IpAddr) -> bool {
+        self.has_at(ip, now_ns() - monotonic_ns())
+    }
+
+    fn has_at(&mut self, ip: IpAddr, clock_offset_ns: i64) -> bool {
+        if (clock_offset_ns - self.clock_offset_ns).abs() > CLOCK_JUMP_NS {
+            self.known.clear();
+            self.clock_offset_ns = clock_offset_ns;
+        }
+        *self.known.entry(ip).or_insert_with(|| is_ours(ip))
+    }
+}
+
+/// Whether this host has the address now.
 fn is_ours(ip: IpAddr) -> bool {
     match UdpSocket::bind((ip, 0)) {
         Ok(_) => true,
@@ -111,5 +143,14 @@ mod tests {
     fn regression_a_foreign_source_address_is_noticed() {
         assert!(is_ours([127, 0, 0, 1].into()));
         assert!(!is_ours([192, 0, 2, 1].into()));
+    }
+
+    /// A checkpoint in the middle of a question kept the socket that asked.
+    #[test]
+    fn regression_addresses_are_asked_for_once_and_again_after_a_restore() {
+        let ip = [127, 0, 0, 1].into();
+        let mut ours = Ours { clock_offset_ns: 7, known: HashMap::from([(ip, false)]) };
+        assert!(!ours.has_at(ip, 7 + CLOCK_JUMP_NS), "the answer is kept");
+        assert!(ours.has_at(ip, 8 + CLOCK_JUMP_NS), "the clocks have jumped");
     }
 }

@@ -1,7 +1,7 @@
 //! noq's transport parameters for a node's [`Transport`] settings.
 
 use crate::congestion;
-use limosa_record::node::{Scheme, Transport};
+use limosa_record::node::{Profile, Scheme, Transport};
 use noq::{IdleTimeout, TransportConfig, VarInt};
 use std::{path::Path, sync::Arc};
 
@@ -9,6 +9,11 @@ use std::{path::Path, sync::Arc};
 /// connection beyond that. With two paths every second packet may be missing, so the window may
 /// hold 1 024 gaps and 1 024 packets of at least 1 200 bytes.
 const STREAM_WINDOW: u32 = 1024 * 2 * 1200;
+
+/// What a sender may hold in the profile `paper-2025`: its 0.1 MB in flight, and what is sent in
+/// the half second until noq sends again what an abandoned path lost. More would only make the
+/// image of a checkpoint larger.
+const PAPER_SEND_WINDOW: u64 = 1_250_000;
 
 /// Path ids that each end may use before it has to give some back. Two for the paths, twenty per
 /// interface for the ladder `fast`, the rest for a second migration. Every id costs five
@@ -25,11 +30,15 @@ pub(crate) fn for_one_connection(
     name: &str,
 ) -> anyhow::Result<Arc<TransportConfig>> {
     let mut config = TransportConfig::default();
+    let send_window = match transport.profile {
+        Profile::Modern => 4 * u64::from(STREAM_WINDOW),
+        Profile::Paper2025 => PAPER_SEND_WINDOW,
+    };
     config
         .max_idle_timeout(Some(IdleTimeout::try_from(transport.idle_timeout.as_duration())?))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(4 * STREAM_WINDOW))
-        .send_window(4 * u64::from(STREAM_WINDOW))
+        .send_window(send_window)
         .congestion_controller_factory(congestion::factory(transport));
     if transport.scheme == Scheme::Multipath {
         // The order matters: the second setting would turn multipath on with eight ids.

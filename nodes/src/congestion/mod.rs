@@ -16,16 +16,30 @@ use noq::congestion::{ControllerFactory, CubicConfig};
 use olia_math::Variant;
 use std::sync::Arc;
 
+/// RFC 9002, section 7.2: ten packets, at most 14 720 bytes; here for packets of 1200 bytes.
+const INITIAL_WINDOW: u64 = 12_000;
+
 /// A factory as noq's transport configuration wants it.
 pub(crate) type Factory = Arc<dyn ControllerFactory + Send + Sync>;
 
 /// A fresh factory, to be used for one connection only.
 pub(crate) fn factory(transport: &Transport) -> Factory {
-    let inner: Factory = match transport.congestion {
-        Congestion::Cubic => Arc::new(CubicConfig::default()),
-        Congestion::Olia => Arc::new(olia::OliaFactory::new(Variant::Draft)),
-        Congestion::OliaLinux => Arc::new(olia::OliaFactory::new(Variant::Linux)),
-        Congestion::OliaMpquic => Arc::new(olia::OliaFactory::new(Variant::Mpquic)),
+    let initial_window = match transport.profile {
+        Profile::Modern => INITIAL_WINDOW,
+        Profile::Paper2025 => cap::INITIAL_WINDOW,
+    };
+    let olia = |variant| -> Factory { Arc::new(olia::OliaFactory::new(variant, initial_window)) };
+    let inner = match transport.congestion {
+        Congestion::Cubic => {
+            let mut cubic = CubicConfig::default();
+            if transport.profile == Profile::Paper2025 {
+                cubic.initial_window(initial_window);
+            }
+            Arc::new(cubic)
+        }
+        Congestion::Olia => olia(Variant::Draft),
+        Congestion::OliaLinux => olia(Variant::Linux),
+        Congestion::OliaMpquic => olia(Variant::Mpquic),
     };
     match transport.profile {
         Profile::Modern => inner,

@@ -13,9 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// RFC 9002, section 7.2: ten datagrams, at most 14 720 bytes.
-const INITIAL_WINDOW: u64 = 12_000;
-
 /// What the controllers of one connection tell each other.
 #[derive(Debug, Default)]
 struct Share {
@@ -28,19 +25,21 @@ struct Share {
 #[derive(Debug)]
 pub(super) struct OliaFactory {
     variant: Variant,
+    initial_window: u64,
     registry: Arc<Registry<Share>>,
 }
 
 impl OliaFactory {
     /// For one connection.
-    pub(super) fn new(variant: Variant) -> Self {
-        Self { variant, registry: Registry::new() }
+    pub(super) fn new(variant: Variant, initial_window: u64) -> Self {
+        Self { variant, initial_window, registry: Registry::new() }
     }
 
     fn controller(&self, mtu: u16) -> Olia {
-        let window = INITIAL_WINDOW as f64;
+        let window = self.initial_window as f64;
         Olia {
             variant: self.variant,
+            initial_window: self.initial_window,
             member: self.registry.join(Share { window, ..Share::default() }),
             mss: f64::from(mtu),
             window,
@@ -60,6 +59,7 @@ impl ControllerFactory for OliaFactory {
 #[derive(Debug, Clone)]
 struct Olia {
     variant: Variant,
+    initial_window: u64,
     member: Arc<Member<Share>>,
     mss: f64,
     window: f64,
@@ -165,7 +165,7 @@ impl Controller for Olia {
     }
 
     fn initial_window(&self) -> u64 {
-        INITIAL_WINDOW
+        self.initial_window
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
@@ -175,7 +175,7 @@ impl Controller for Olia {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::INITIAL_WINDOW, *};
     const MTU: u16 = 1200;
     const MSS: u64 = MTU as u64;
 
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn slow_start_doubles_per_round_trip_and_ends_with_a_loss() {
         let now = Instant::now();
-        let mut path = OliaFactory::new(Variant::Draft).controller(MTU);
+        let mut path = OliaFactory::new(Variant::Draft, INITIAL_WINDOW).controller(MTU);
         acked(&mut path, now, INITIAL_WINDOW);
         assert_eq!(path.window(), 2 * INITIAL_WINDOW);
         path.on_congestion_event(now, now, false, false, MSS, 1);
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn persistent_congestion_leaves_the_minimum() {
         let now = Instant::now();
-        let mut path = OliaFactory::new(Variant::Mpquic).controller(MTU);
+        let mut path = OliaFactory::new(Variant::Mpquic, INITIAL_WINDOW).controller(MTU);
         path.on_congestion_event(now, now, true, false, MSS, 1);
         assert_eq!(path.window(), 2 * MSS);
     }
@@ -212,7 +212,7 @@ mod tests {
     /// Two paths in congestion avoidance with equal windows and losses.
     fn pair(variant: Variant) -> ([Olia; 2], Instant) {
         let now = Instant::now();
-        let factory = OliaFactory::new(variant);
+        let factory = OliaFactory::new(variant, INITIAL_WINDOW);
         let mut paths = [factory.controller(MTU), factory.controller(MTU)];
         for path in &mut paths {
             acked(path, now, 100 * MSS);

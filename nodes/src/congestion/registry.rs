@@ -16,7 +16,7 @@ use std::{
 
 /// A path that was not acknowledged for this long, or three round trips if that is longer, while
 /// another one was, is not live.
-const SILENCE: Duration = Duration::from_millis(300);
+const SILENCE: Duration = Duration::from_millis(100);
 
 /// The shared table of one connection.
 #[derive(Debug)]
