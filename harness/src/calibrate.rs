@@ -77,13 +77,15 @@ fn wanted_rtt_ns(
     interface: &str,
     to: std::net::IpAddr,
 ) -> Option<u64> {
-    let (server, _) = network.places.iter().find(|(_, p)| {
-        p.interfaces.iter().any(|i| i.addresses.iter().any(|a| a.addr() == to))
-    })?;
+    let (server, _) = network
+        .places
+        .iter()
+        .find(|(_, p)| p.interfaces.iter().any(|i| i.addresses.iter().any(|a| a.addr() == to)))?;
     let delay = |s: Option<ShapePlan>| s.map_or(0, |s| s.delay.delay_ns);
-    let first = network.links.iter().position(|l| {
-        l.ends.iter().any(|e| e.0 == client && e.1 == interface)
-    })?;
+    let first = network
+        .links
+        .iter()
+        .position(|l| l.ends.iter().any(|e| e.0 == client && e.1 == interface))?;
     let other = |link: usize, from: &str| {
         let [a, b] = &network.links[link].ends;
         if a.0 == from { b.0.clone() } else { a.0.clone() }

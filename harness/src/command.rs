@@ -13,6 +13,7 @@ use crate::{
 };
 use anyhow::Result;
 use std::{env, path::Path, process::ExitCode};
+use tracing_subscriber::EnvFilter;
 
 /// Carries out a command and prints what went wrong.
 pub fn dispatch(cli: Cli) -> ExitCode {
@@ -49,6 +50,10 @@ fn chain(error: &anyhow::Error) -> String {
 }
 
 fn carry_out(cli: Cli) -> Result<u8> {
+    // A node has a log of its own.
+    if !matches!(cli.command, Command::Node { .. }) {
+        log_to_stderr(cli.verbose);
+    }
     match cli.command {
         Command::Doctor { file, json } => show::doctor(file.as_deref(), json),
         Command::Setup => {
@@ -71,6 +76,17 @@ fn carry_out(cli: Cli) -> Result<u8> {
             Ok(exit::OK)
         }
     }
+}
+
+/// Warnings, or more with `-v`, or what `RUST_LOG` says.
+fn log_to_stderr(verbose: u8) {
+    let level = ["limosa=warn", "limosa=info", "limosa=debug"][usize::from(verbose.min(2))];
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 /// Starts this very command again through sudo when it needs root and has none.

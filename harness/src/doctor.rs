@@ -1,7 +1,9 @@
 //! What this machine can and cannot do, found out by trying, and the fix for each.
 
 use crate::{
-    guest, plan::Plan, setup,
+    guest,
+    plan::Plan,
+    setup,
     sys::{
         criu::Criu,
         link,
@@ -53,16 +55,19 @@ impl Report {
     /// Why this kernel cannot do it, in one line.
     pub fn host_lacks(&self) -> String {
         let lacks = self.host.iter().filter(|f| !f.ok);
-        lacks.map(|f| format!("{}: {}", f.name, f.detail)).collect::<Vec<_>>().join("; ")
+        lacks.map(|f| format!("{} ({})", f.name, f.detail)).collect::<Vec<_>>().join(", ")
     }
 }
 
 /// Examines the machine, for everything or for what a plan needs.
 pub async fn examine(plan: Option<&Plan>) -> Report {
     let root = geteuid().is_root();
-    let mut host = vec![finding("root", root.then(|| "yes".into()).ok_or_else(|| {
-        ("no, so the next findings are missing".into(), "run it with sudo".into())
-    }))];
+    let mut host = vec![finding(
+        "root",
+        root.then(|| "yes".into()).ok_or_else(|| {
+            ("no, so the next findings are missing".into(), "run it with sudo".into())
+        }),
+    )];
     if root {
         host.extend(network(plan));
         if plan.is_none_or(Plan::needs_criu) {
@@ -102,7 +107,10 @@ fn network(plan: Option<&Plan>) -> Vec<Finding> {
             let fix = format!(
                 "modprobe {name} (package linux-modules-extra or kernel-modules-extra), {in_guest}"
             );
-            let seen = set.map(|()| "works".into()).map_err(|e| (format!("{e:#}"), fix));
+            let seen = set.map(|()| "works".into()).map_err(|e| {
+                tracing::debug!("{name}: {e:#}");
+                ("not in this kernel".into(), fix)
+            });
             findings.push(finding(name, seen));
         }
     }
@@ -112,7 +120,7 @@ fn network(plan: Option<&Plan>) -> Vec<Finding> {
 async fn criu() -> Finding {
     let install = || "apt-get install criu (4.0 or later), or use `--on guest`".to_owned();
     let look = async {
-        let criu = Criu::find(None).map_err(|e| (e.to_string(), install()))?;
+        let criu = Criu::find(None).map_err(|_| ("not installed".to_owned(), install()))?;
         let version = criu.version().await.map_err(|e| (e.to_string(), install()))?;
         let newer = || "install a criu that fits this kernel, or use `--on guest`".to_owned();
         criu.check().await.map_err(|e| (format!("version {version}: {e}"), newer()))?;
@@ -124,11 +132,13 @@ async fn criu() -> Finding {
 fn guest_findings() -> Vec<Finding> {
     let fix = || "limosa setup".to_owned();
     let qemu = guest::find_tool(guest::QEMU);
-    let qemu = qemu.map(|p| p.display().to_string()).ok_or_else(|| ("is not installed".into(), fix()));
+    let qemu = qemu.map(|p| p.display().to_string()).ok_or_else(|| ("not installed".into(), fix()));
     let ready = setup::ready();
     let image = match &ready {
-        Some(ready) => Ok(format!("built, boots under {}", setup::accelerator_name(ready.accelerator))),
-        None => Err(("is not built yet".into(), fix())),
+        Some(ready) => {
+            Ok(format!("built, boots under {}", setup::accelerator_name(ready.accelerator)))
+        }
+        None => Err(("not built yet".into(), fix())),
     };
     vec![finding("qemu", qemu), finding("guest image", image)]
 }

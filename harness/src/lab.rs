@@ -13,7 +13,9 @@
 //! takes the whole lab away.
 
 use crate::{
-    plan::{DelayStage, InterfacePlan, LinkPlan, Network, PlacePlan, RateStage, ShapePlan, seed_of},
+    plan::{
+        DelayStage, InterfacePlan, LinkPlan, Network, PlacePlan, RateStage, ShapePlan, seed_of,
+    },
     spec::Kind,
     sys::{
         link,
@@ -25,7 +27,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use indexmap::IndexMap;
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, thread, time::Duration};
 
 pub mod pinned;
 
@@ -134,7 +136,8 @@ impl Lab {
     pub fn namespaces(&self) -> impl Iterator<Item = (String, &Netns)> {
         let number = |name: &str| self.links.iter().position(|l| l.name == name).unwrap_or(0);
         let middles = self.middles.iter();
-        let middles = middles.map(move |(n, m)| (format!("link{}.middle.netns", number(n)), &m.netns));
+        let middles =
+            middles.map(move |(n, m)| (format!("link{}.middle.netns", number(n)), &m.netns));
         self.places.iter().map(|(n, netns)| (format!("{n}.netns"), netns)).chain(middles)
     }
 
@@ -151,18 +154,36 @@ impl Lab {
                 None => self.build_plain(network, &bridges, plan)?,
             }
         }
-        for (name, place) in &network.places {
-            let netns = &self.places[name];
-            netns.apply(self.configuration(network, name, place))?;
-            for interface in &place.interfaces {
-                offload::disable(netns, &interface.name)?;
-            }
+        // The kernel configures namespaces side by side, so a lab of hundreds takes all processors.
+        let places: Vec<_> = network.places.iter().collect();
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            let parts = places.chunks(places.len().div_ceil(threads).max(1));
+            let workers: Vec<_> = parts
+                .map(|part| {
+                    scope.spawn(move || {
+                        part.iter()
+                            .try_for_each(|(name, place)| self.configure(network, name, place))
+                    })
+                })
+                .collect();
+            let join = |w: thread::ScopedJoinHandle<'_, Result<()>>| {
+                w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            workers.into_iter().map(join).collect()
+        })
+    }
+
+    /// Everything inside a place, until its links carry packets.
+    fn configure(&self, network: &Network, name: &str, place: &PlacePlan) -> Result<()> {
+        let netns = &self.places[name];
+        netns.apply(self.configuration(network, name, place))?;
+        for interface in &place.interfaces {
+            offload::disable(netns, &interface.name)?;
         }
-        for (name, place) in &network.places {
-            let own = place.interfaces.iter().map(|i| self.indices[&(name.clone(), i.name.clone())]);
-            link::wait_ready(&self.places[name], &own.collect::<Vec<_>>(), READY_LIMIT)?;
-        }
-        Ok(())
+        let index = |i: &InterfacePlan| self.indices[&(name.to_owned(), i.name.clone())];
+        let own: Vec<u32> = place.interfaces.iter().map(index).collect();
+        link::wait_ready(netns, &own, READY_LIMIT)
     }
 
     /// Gives all links their first shape again, which starts their sequences of random numbers
@@ -178,7 +199,11 @@ impl Lab {
         Ok(())
     }
 
-    fn end<'n>(&'n self, network: &'n Network, end: &'n (String, String)) -> (&'n Netns, link::End) {
+    fn end<'n>(
+        &'n self,
+        network: &'n Network,
+        end: &'n (String, String),
+    ) -> (&'n Netns, link::End) {
         let plan = network.interface(&end.0, &end.1);
         let mac = plan.map(|i| i.mac).unwrap_or_default();
         let (index, name) = (self.indices[end], end.1.clone());
@@ -302,10 +327,8 @@ impl Lab {
         b_to_a: Option<&ShapePlan>,
     ) -> Result<()> {
         let middle = self.middles.get(link).with_context(|| format!("`{link}` is not shaped"))?;
-        let directions = [
-            ("a_to_b", a_to_b, middle.ra, middle.b),
-            ("b_to_a", b_to_a, middle.rb, middle.a),
-        ];
+        let directions =
+            [("a_to_b", a_to_b, middle.ra, middle.b), ("b_to_a", b_to_a, middle.rb, middle.a)];
         for (direction, shape, rate_device, delay_device) in directions {
             let Some(shape) = shape else { continue };
             let seed = seed_of(&[&self.seed.to_le_bytes(), link.as_bytes(), direction.as_bytes()]);
@@ -371,11 +394,8 @@ fn indices(
 
 /// Without a rate limit the stage stays, wide open, so that it can be narrowed during a run.
 fn tbf(rate: Option<RateStage>) -> Tbf {
-    let open = RateStage {
-        rate_bps: 100_000_000_000,
-        burst_bytes: 64 << 20,
-        limit_bytes: 256 << 20,
-    };
+    let open =
+        RateStage { rate_bps: 100_000_000_000, burst_bytes: 64 << 20, limit_bytes: 256 << 20 };
     let RateStage { rate_bps, burst_bytes, limit_bytes } = rate.unwrap_or(open);
     Tbf { rate_bps, burst_bytes, limit_bytes }
 }

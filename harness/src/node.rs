@@ -28,8 +28,7 @@ use tokio::{
 };
 
 /// Where nodes answer requests, inside their own namespace.
-pub const CONTROL: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4400);
+pub const CONTROL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4400);
 
 /// How long a node may take until it answers for the first time.
 const READY_LIMIT: Duration = Duration::from_secs(20);
@@ -48,6 +47,7 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 pub struct Node {
     name: String,
     folder: PathBuf,
+    kept: PathBuf,
     place: RefCell<String>,
     process: RefCell<Rc<Process>>,
     /// Between checkpoint and restore its end is no accident.
@@ -56,7 +56,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts the node and waits until it answers.
+    /// Starts the node and waits until it answers. It works in `folder`, which should be on a fast
+    /// file system; messages name `kept`, where its files will be in the end.
     ///
     /// # Errors
     /// When it cannot be started, ends at once, or never answers; quotes the end of its log.
@@ -65,6 +66,7 @@ impl Node {
         name: &str,
         place: &str,
         folder: &Path,
+        kept: &Path,
         config: &NodeConfig,
         lab: &Lab,
     ) -> Result<Self> {
@@ -86,6 +88,7 @@ impl Node {
         let node = Self {
             name: name.into(),
             folder: folder.into(),
+            kept: kept.into(),
             place: RefCell::new(place.into()),
             process: RefCell::new(Rc::new(process)),
             moving: Cell::new(false),
@@ -103,11 +106,6 @@ impl Node {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Its folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// Asks it something.
@@ -148,7 +146,7 @@ impl Node {
         let text = String::from_utf8_lossy(&text);
         let last = text.lines().rev().find(|l| !l.trim().is_empty());
         let last = last.map_or(String::new(), |l| format!(": {}", l.trim()));
-        format!("{message}{last}\n  see: {}", log.display())
+        format!("{message}{last}\n  see: {}", self.kept.join("stderr.log").display())
     }
 
     /// Freezes it, writes it to images and ends it.

@@ -94,7 +94,10 @@ impl Progress {
             (Some("suspect"), Some(why)) => format!(", suspect: {why}"),
             _ => String::new(),
         };
-        self.line(&format!("trial {} {}: {}{time}{verdict}{why}", row.variant, row.repetition, row.status));
+        self.line(&format!(
+            "trial {} {}: {}{time}{verdict}{why}",
+            row.variant, row.repetition, row.status
+        ));
         self.bar.inc(1);
     }
 

@@ -69,9 +69,8 @@ pub fn prepare(
     let home = results.join(&plan.experiment.name);
     let plan_json = format!("{:#}\n", serde_json::to_value(plan)?);
     if resume {
-        let latest = fs::canonicalize(home.join("latest")).with_context(|| {
-            format!("nothing to resume: there is no run in {}", home.display())
-        })?;
+        let latest = fs::canonicalize(home.join("latest"))
+            .with_context(|| format!("nothing to resume: there is no run in {}", home.display()))?;
         let run = RunDir::new(latest);
         let before = fs::read_to_string(run.plan())
             .with_context(|| format!("read {}", run.plan().display()))?;
@@ -168,8 +167,11 @@ pub async fn run(
     let before: Vec<TrialRow> = row::read(&run.trials())?;
     let done: HashSet<(&str, u32)> =
         before.iter().map(|r| (r.variant.as_str(), r.repetition)).collect();
-    let todo: Vec<&TrialPlan> =
-        plan.trials.iter().filter(|t| !done.contains(&(t.variant.as_str(), t.repetition))).collect();
+    let todo: Vec<&TrialPlan> = plan
+        .trials
+        .iter()
+        .filter(|t| !done.contains(&(t.variant.as_str(), t.repetition)))
+        .collect();
     progress.begin(plan.trials.len(), before.len());
     let mut failed = before.iter().any(|r| r.status != "ok");
     let mut rows = Rows::open(run)?;
@@ -199,3 +201,6 @@ pub async fn run(
     }
     Ok(if failed { Ending::SomeFailed } else { Ending::Ok })
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,8 +95,27 @@ impl<'a> Host<'a> {
         Ok(Self { plan, certificates, body_sha256, program, criu, work, interrupted })
     }
 
-    fn body(&self, trial: &TrialPlan) -> PathBuf {
-        self.work.path().join(format!("{}-{}.body", trial.variant, trial.repetition))
+    /// Where a trial's nodes work: the run directory of a guest is a slow file system, and each
+    /// open file in it would make checkpoint and restore slower.
+    fn desk(&self, trial: &TrialPlan) -> PathBuf {
+        self.work.path().join(format!("{}-{}", trial.variant, trial.repetition))
+    }
+
+    /// Moves what the nodes left to where it stays.
+    fn clear_desk(&self, trial: &TrialPlan, folder: &Path) -> Result<()> {
+        let desk = self.desk(trial);
+        for name in self.plan.nodes.keys() {
+            let from = desk.join(name);
+            if from.is_dir() {
+                copy_folder(&from, &folder.join(name))
+                    .with_context(|| format!("keep the files of node `{name}`"))?;
+            }
+        }
+        // What is left are bodies and images: large, and full of secrets.
+        fs::remove_dir_all(&desk).or_else(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(e).with_context(|| format!("remove {}", desk.display())),
+        })
     }
 
     fn config(
@@ -135,7 +154,7 @@ impl<'a> Host<'a> {
                 ca: self.certificates.ca.clone(),
                 server_name: SERVER_NAME.into(),
                 path: self.plan.download.path.clone(),
-                save_as: self.body(trial),
+                save_as: self.desk(trial).join("body"),
                 transport,
             }),
         }
@@ -156,9 +175,9 @@ impl<'a> Host<'a> {
         phase("nodes");
         let mut nodes = Vec::new();
         for (name, node) in &self.plan.nodes {
-            let node_folder = folder.join(name);
-            let config = self.config(node.role, trial, variant, &node_folder);
-            let start = Node::start(&self.program, name, &node.on, &node_folder, &config, &lab);
+            let (working, kept) = (self.desk(trial).join(name), folder.join(name));
+            let config = self.config(node.role, trial, variant, &working);
+            let start = Node::start(&self.program, name, &node.on, &working, &kept, &config, &lab);
             nodes.push(start.await?);
         }
         let client = nodes.iter().find(|n| n.name() == client_name).context("no client")?;
@@ -166,12 +185,11 @@ impl<'a> Host<'a> {
         let zero_ns = client.ask(&lab, &Request::Start).await?.handshake_started_ns;
         let zero_ns = zero_ns.context("the client does not say when its handshake started")?;
         finished.zero_ns = Some(zero_ns);
-        let images = self.work.path().join(format!("{}-{}", trial.variant, trial.repetition));
         let scene = Scene {
             lab: &lab,
             nodes: &nodes,
             criu: self.criu.as_ref(),
-            images: images.clone(),
+            images: self.desk(trial).join("images"),
             logs: folder.join("criu"),
             dumps: RefCell::default(),
         };
@@ -180,8 +198,7 @@ impl<'a> Host<'a> {
             scene.dumps.borrow().iter().map(|d| d.image_bytes).reduce(|a, b| a + b);
         for node in nodes.iter().filter(|n| n.name() != client_name) {
             let state = node.stop(&lab).await?;
-            if let (Some(expect), Ok(Middle::Client(_))) =
-                (self.plan.expect.get(node.name()), &end)
+            if let (Some(expect), Ok(Middle::Client(_))) = (self.plan.expect.get(node.name()), &end)
             {
                 check_end(node, expect, state)?;
             }
@@ -189,10 +206,7 @@ impl<'a> Host<'a> {
         if end.is_err() || !matches!(end, Ok(Middle::Client(_))) {
             client.kill().await?;
         }
-        // Images hold secrets and space; the logs beside the rows stay.
-        let _ = fs::remove_dir_all(images);
-        if let (Ok(Middle::Client(state)), Some(expect)) =
-            (&end, self.plan.expect.get(client_name))
+        if let (Ok(Middle::Client(state)), Some(expect)) = (&end, self.plan.expect.get(client_name))
         {
             check_end(client, expect, *state)?;
         }
@@ -237,9 +251,7 @@ impl<'a> Host<'a> {
             () = sleep(self.plan.time_limit.as_duration()) => Ok(Middle::TimeLimit),
         };
         finished.steps = steps.into_inner();
-        if let (Ok(Middle::Client(_)), Some(missing)) =
-            (&end, planned.get(finished.steps.len()))
-        {
+        if let (Ok(Middle::Client(_)), Some(missing)) = (&end, planned.get(finished.steps.len())) {
             let after = (clock::now_ns() - zero_ns) as f64 / 1e9;
             bail!(
                 "the client ended after {after:.1} s, before the step `{}`\n  hint: download more, or move the step",
@@ -289,7 +301,14 @@ impl Laboratory for Host<'_> {
             image_bytes: None,
             outcome: Ok(()),
         };
-        match self.middle(&mut finished, phase).await {
+        let phase = &|name: &str| {
+            tracing::info!(variant = trial.variant, repetition = trial.repetition, "{name}");
+            phase(name);
+        };
+        let middle = self.middle(&mut finished, phase).await;
+        phase("collection");
+        let cleared = self.clear_desk(trial, folder);
+        match middle.and_then(|middle| cleared.map(|()| middle)) {
             Ok(Middle::Client(_)) => {}
             Ok(Middle::Interrupted) => return None,
             Ok(Middle::TimeLimit) => {
@@ -298,11 +317,22 @@ impl Laboratory for Host<'_> {
             }
             Err(e) => finished.outcome = Err(("failed", format!("{e:#}"))),
         }
-        phase("collection");
-        let record = collect::record(self.plan, &finished, &self.body_sha256);
-        let _ = fs::remove_file(self.body(trial));
-        Some(record)
+        Some(collect::record(self.plan, &finished, &self.body_sha256))
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// The row of a trial before anything is known of it.

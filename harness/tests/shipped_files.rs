@@ -19,8 +19,7 @@ fn yaml_files(folder: &str) -> Vec<PathBuf> {
 #[test]
 fn all_experiments_have_a_plan() {
     for file in yaml_files("experiments") {
-        let (experiment, topology) =
-            spec::load_experiment(&file).unwrap_or_else(|e| panic!("{e}"));
+        let (experiment, topology) = spec::load_experiment(&file).unwrap_or_else(|e| panic!("{e}"));
         plan::resolve(&experiment, &topology).unwrap_or_else(|e| panic!("{e}"));
     }
 }

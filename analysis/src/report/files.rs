@@ -19,7 +19,9 @@ const TRIALS: &[Column] = &[
     ("reconnects", "new connections that the client had to make"),
     ("started_utc", "when the trial began"),
     ("body_matches", "whether the body's SHA-256 equals the source's"),
-    ("calibrated_rtt_ms", "idle round-trip time, minimum, per interface of the client"),
+    ("rtt_first_ms", "shortest idle round trip over the client's first interface"),
+    ("rtt_second_ms", "the same over its second interface"),
+    ("step_lateness_ms", "latest start of a step of the timeline behind its plan"),
     ("folder", "logs and rows of the attempt, below the run directory"),
 ];
 const THROUGHPUT: &[Column] = &[

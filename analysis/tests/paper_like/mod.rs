@@ -178,7 +178,9 @@ fn trial(files: &mut Files, shape: &Shape, repetition: u32, noise: &mut Noise) -
         reconnects: Some(u64::from(shape.migrates && shape.scheme == "quic")),
         started_utc: format!("2026-01-01T{:02}:{:02}:00Z", repetition / 60, repetition % 60),
         body_matches: (!failed).then_some(true),
-        calibrated_rtt_ms: Some("50.1;50.2".into()),
+        rtt_first_ms: Some(50.1),
+        rtt_second_ms: Some(50.2),
+        step_lateness_ms: Some(1.5),
         folder: format!("trials/{}/{repetition}", shape.variant),
     })
 }

@@ -84,11 +84,8 @@ impl RunDir {
 
     /// `trials/<variant>/<repetition>/` for the first attempt, `…/<repetition>.2/` for the second.
     pub fn attempt(&self, variant: &str, repetition: u32, attempt: u32) -> PathBuf {
-        let name = if attempt <= 1 {
-            repetition.to_string()
-        } else {
-            format!("{repetition}.{attempt}")
-        };
+        let name =
+            if attempt <= 1 { repetition.to_string() } else { format!("{repetition}.{attempt}") };
         self.0.join("trials").join(variant).join(name)
     }
 
@@ -123,9 +120,8 @@ pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         file.persist(path)?;
         Ok(())
     };
-    attempt().map_err(|e: io::Error| {
-        io::Error::new(e.kind(), format!("write {}: {e}", path.display()))
-    })
+    attempt()
+        .map_err(|e: io::Error| io::Error::new(e.kind(), format!("write {}: {e}", path.display())))
 }
 
 /// Points `<folder of the run>/latest` at the run.

@@ -188,4 +188,3 @@ pub struct ClientResult {
 
 /// Name of the result file in a client's folder.
 pub const RESULT_FILE: &str = "result.json";
-

@@ -72,7 +72,8 @@ fn parse(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Result
     let number_len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = (&text[..number_len], text[number_len..].trim_start());
     if number.is_empty() {
-        let why = if text.starts_with('-') { "is negative" } else { "does not start with a number" };
+        let why =
+            if text.starts_with('-') { "is negative" } else { "does not start with a number" };
         return Err(format!("`{text}` {why}: write {what} like `{example}`"));
     }
     if unit.is_empty() {
@@ -91,7 +92,8 @@ fn parse(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Result
     let scale = u32::try_from(fraction.len()).ok().and_then(|n| 10u128.checked_pow(n));
     let scale = scale.filter(|_| fraction.len() < 19).ok_or_else(bad)?;
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| too_large())? };
-    let fraction: u128 = if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| bad())? };
+    let fraction: u128 =
+        if fraction.is_empty() { 0 } else { fraction.parse().map_err(|_| bad())? };
     let scaled = whole.checked_mul(scale).and_then(|w| w.checked_add(fraction));
     let product = scaled.and_then(|s| s.checked_mul(factor.into())).ok_or_else(too_large)?;
     if product % scale != 0 {

@@ -44,7 +44,10 @@ pub(super) fn bench(json: bool) -> Result<u8> {
     };
     let (up, down) = (middle(&mut up_s), middle(&mut down_s));
     if json {
-        println!("{:#}", json!({"hosts": HOSTS, "rounds": ROUNDS, "up_median_s": up, "down_median_s": down, "up_s": up_s, "down_s": down_s}));
+        println!(
+            "{:#}",
+            json!({"hosts": HOSTS, "rounds": ROUNDS, "up_median_s": up, "down_median_s": down, "up_s": up_s, "down_s": down_s})
+        );
     } else {
         println!("{HOSTS} hosts on one switch, addressed and routed, median of {ROUNDS}:");
         println!("  built in   {up:.3} s [{:.3}–{:.3}]", up_s[0], up_s[ROUNDS - 1]);

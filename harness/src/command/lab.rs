@@ -24,7 +24,8 @@ pub(super) fn up(topology: &Path, name: Option<&str>) -> Result<u8> {
     let stem = topology.file_stem().map(|s| s.to_string_lossy().into_owned());
     let name = name.map(ToOwned::to_owned).or(stem).context("the lab has no name")?;
     let pinned = PinnedLab::create(&name, &network)?;
-    let hosts = network.places.iter().filter(|(_, p)| p.kind == Kind::Host).map(|(n, _)| n.as_str());
+    let hosts =
+        network.places.iter().filter(|(_, p)| p.kind == Kind::Host).map(|(n, _)| n.as_str());
     let hosts: Vec<_> = hosts.collect();
     let address = hosts.last().and_then(|h| network.address(h));
     println!("lab {name} is up: {}", hosts.join(", "));
@@ -97,7 +98,11 @@ pub(super) fn inspect(name: &str, json: bool) -> Result<u8> {
         }
     }
     for s in &shapes {
-        println!("  {} {}", s["link"].as_str().unwrap_or_default(), s["direction"].as_str().unwrap_or_default());
+        println!(
+            "  {} {}",
+            s["link"].as_str().unwrap_or_default(),
+            s["direction"].as_str().unwrap_or_default()
+        );
         for stage in ["rate", "delay"] {
             let v = &s[stage];
             println!(

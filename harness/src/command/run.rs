@@ -45,8 +45,12 @@ pub(super) fn demo(verbose: u8) -> Result<u8> {
         into: None,
     };
     let code = run(&args, verbose)?;
-    println!("\nnext: open results/quickstart/latest/report.html, read results/quickstart/latest/trials.csv,");
-    println!("      or run the paper's experiment: limosa run experiments/nakano-2025.yaml --reps 3");
+    println!(
+        "\nnext: open results/quickstart/latest/report.html, read results/quickstart/latest/trials.csv,"
+    );
+    println!(
+        "      or run the paper's experiment: limosa run experiments/nakano-2025.yaml --reps 3"
+    );
     Ok(code)
 }
 
@@ -130,10 +134,13 @@ fn choose(on: On, plan: &Plan) -> Result<On> {
         }
         (false, On::Host) => {
             let lacks = report.host_lacks();
-            Err(NotReady(format!("this kernel cannot run it: {lacks}\n  hint: limosa doctor, or --on guest")).into())
+            Err(NotReady(format!(
+                "this machine cannot run it: it lacks {lacks}\n  hint: limosa doctor, or --on guest"
+            ))
+            .into())
         }
         (false, _) => {
-            eprintln!("running in a guest: this kernel cannot ({})", report.host_lacks());
+            eprintln!("running in a guest, because here it lacks {}", report.host_lacks());
             Ok(On::Guest)
         }
     }

@@ -61,7 +61,12 @@ pub(super) fn plan(file: &Path, json: bool) -> Result<u8> {
         return Ok(exit::OK);
     }
     let about = &plan.experiment;
-    println!("{}: {} variants × {} repetitions", about.name, plan.variants.len(), about.repetitions);
+    println!(
+        "{}: {} variants × {} repetitions",
+        about.name,
+        plan.variants.len(),
+        about.repetitions
+    );
     if let Some(description) = &about.description {
         println!("{description}");
     }
@@ -154,7 +159,10 @@ pub(super) fn report(run_dirs: &[PathBuf], json: bool) -> Result<u8> {
     for dir in run_dirs {
         let run = RunDir::new(dir);
         if !run.trials().exists() {
-            anyhow::bail!("{} is no run directory: it has no trials.csv\n  hint: a run directory is like results/quickstart/latest", dir.display());
+            anyhow::bail!(
+                "{} is no run directory: it has no trials.csv\n  hint: a run directory is like results/quickstart/latest",
+                dir.display()
+            );
         }
         let analysis = limosa_analysis::analyse(&run)?;
         if json {
@@ -172,7 +180,15 @@ pub(super) fn print_table(analysis: &Analysis) {
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_header([
-        "variant", "ok", "failed", "suspect", "turnaround mean", "min", "max", "published", "source",
+        "variant",
+        "ok",
+        "failed",
+        "suspect",
+        "turnaround mean",
+        "min",
+        "max",
+        "published",
+        "source",
     ]);
     for v in &analysis.variants {
         let s = |value: Option<f64>| value.map_or("–".to_owned(), |v| format!("{v:.2} s"));
@@ -196,7 +212,10 @@ pub(super) fn print_table(analysis: &Analysis) {
     println!("{table}");
     for e in &analysis.excesses {
         let published = e.reference_s.map_or(String::new(), |r| format!(" (published {r:.2} s)"));
-        println!("the migration costs {} {:.2} s over {}{published}", e.variant, e.mean_s, e.baseline);
+        println!(
+            "the migration costs {} {:.2} s over {}{published}",
+            e.variant, e.mean_s, e.baseline
+        );
     }
     analysis.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
 }

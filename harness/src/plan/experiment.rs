@@ -5,7 +5,8 @@ use super::{
     VariantPlan, network, seed_of, timeline,
 };
 use crate::spec::{
-    Document, Experiment, Kind, Node, Problem, Reference, Role, SpecError, Topology, Transport, Variant,
+    Document, Experiment, Kind, Node, Problem, Reference, Role, SpecError, Topology, Transport,
+    Variant,
 };
 use indexmap::IndexMap;
 use limosa_record::{
@@ -47,7 +48,11 @@ pub fn resolve(
                 let way = ["timeline".into(), i.into(), "only".into(), v.into()];
                 let known = spec.variants.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>();
                 let hint = Some(format!("the variants are {}", known.join(", ")));
-                problems.push(experiment.problem(&way, format!("there is no variant `{name}`"), hint));
+                problems.push(experiment.problem(
+                    &way,
+                    format!("there is no variant `{name}`"),
+                    hint,
+                ));
             }
         }
     }
@@ -275,7 +280,16 @@ fn resolve_variant(
     let transport = transport(variant.scheme, &variant.transport, &spec.transport);
     let reference = variant.reference.as_ref().map(reference);
     let scheme = variant.scheme;
-    Some(VariantPlan { scheme, transport, connect, fallback, local, interfaces, timeline, reference })
+    Some(VariantPlan {
+        scheme,
+        transport,
+        connect,
+        fallback,
+        local,
+        interfaces,
+        timeline,
+        reference,
+    })
 }
 
 fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Transport {
@@ -292,11 +306,7 @@ fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Trans
         congestion: own.congestion.or(common.congestion).unwrap_or(usual),
         ladder: own.ladder.or(common.ladder).unwrap_or(Ladder::Paper),
         idle_timeout: time(own.idle_timeout, common.idle_timeout, Time::from_secs(30)),
-        sample_interval: time(
-            own.sample_interval,
-            common.sample_interval,
-            Time::from_millis(100),
-        ),
+        sample_interval: time(own.sample_interval, common.sample_interval, Time::from_millis(100)),
         seed: 0,
         qlog: own.qlog.or(common.qlog).unwrap_or(false),
         key_log: own.key_log.or(common.key_log).unwrap_or(false),

@@ -134,9 +134,10 @@ impl Network {
         let own = self.places.get(place).into_iter().flat_map(|p| &p.interfaces);
         own.filter(|i| !i.addresses.is_empty()).flat_map(move |mine| {
             let others = self.places.iter().filter(move |(name, _)| *name != place);
-            others.flat_map(|(_, p)| &p.interfaces).filter(|i| i.segment == mine.segment).flat_map(
-                move |i| i.addresses.iter().map(move |a| (&*mine.name, a.addr(), i.mac)),
-            )
+            others
+                .flat_map(|(_, p)| &p.interfaces)
+                .filter(|i| i.segment == mine.segment)
+                .flat_map(move |i| i.addresses.iter().map(move |a| (&*mine.name, a.addr(), i.mac)))
         })
     }
 }
@@ -207,7 +208,8 @@ fn places_and_links(topology: &Document<Topology>, problems: &mut Vec<Problem>) 
             station += 1;
             let [_, b, c, d] = station.to_be_bytes();
             let mac = [0x02, 0x4c, 0x00, b, c, d];
-            let plan = InterfacePlan { name: interface.clone(), mac, addresses: vec![], segment: 0 };
+            let plan =
+                InterfacePlan { name: interface.clone(), mac, addresses: vec![], segment: 0 };
             place.interfaces.push(plan);
             ends.push((name.to_owned(), interface));
         }
@@ -311,7 +313,8 @@ fn number_segments(network: &mut Network) {
         }
     }
     let order: BTreeSet<usize> = number.iter().copied().collect();
-    let dense: BTreeMap<usize, usize> = order.into_iter().enumerate().map(|(i, n)| (n, i)).collect();
+    let dense: BTreeMap<usize, usize> =
+        order.into_iter().enumerate().map(|(i, n)| (n, i)).collect();
     for (link, pair) in ends.iter().enumerate() {
         for (place, interface) in pair {
             let interfaces = &mut network.places[place].interfaces;
@@ -442,7 +445,10 @@ fn check_address(
         return Err((format!("`{ip}` is not an address of a host"), None));
     }
     if net.hosts().count() > 1 && is_v4(&net) && (ip == net.network() || ip == net.broadcast()) {
-        return Err((format!("`{ip}` is the network or broadcast address of {}", net.trunc()), None));
+        return Err((
+            format!("`{ip}` is the network or broadcast address of {}", net.trunc()),
+            None,
+        ));
     }
     if let Some(owner) = taken.get(&ip) {
         return Err((format!("`{ip}` is taken by `{owner}`"), None));
@@ -466,7 +472,9 @@ fn is_v4(net: &IpNet) -> bool {
 
 fn free_block(block: u16, v4: bool, stations: usize) -> Option<IpNet> {
     if !v4 {
-        return Ipv6Net::new(Ipv6Addr::new(0xfd00, 0, 0, block, 0, 0, 0, 0), 64).ok().map(IpNet::V6);
+        return Ipv6Net::new(Ipv6Addr::new(0xfd00, 0, 0, block, 0, 0, 0, 0), 64)
+            .ok()
+            .map(IpNet::V6);
     }
     let second = u8::try_from(block).ok()?;
     let prefix = if stations <= 200 { 24 } else { 16 };

@@ -210,7 +210,11 @@ fn action(
     if names.len() != 1 {
         let all = given.iter().map(|g| format!("`{}`", g.0)).collect::<Vec<_>>().join(", ");
         let found = if names.is_empty() { "no action".into() } else { names.join(" and ") };
-        complain(&[], format!("a step takes exactly one action, this has {found}"), Some(format!("one of {all}")));
+        complain(
+            &[],
+            format!("a step takes exactly one action, this has {found}"),
+            Some(format!("one of {all}")),
+        );
         return None;
     }
     if let Some(a) = &spec.announce {
@@ -230,7 +234,10 @@ fn action(
         });
         let Some(node) = node else {
             let message = format!("no step makes the images `{}`", r.from);
-            let hint = Some(format!("add a step with `checkpoint: {{node: …, as: {}}}` for the same variants", r.from));
+            let hint = Some(format!(
+                "add a step with `checkpoint: {{node: …, as: {}}}` for the same variants",
+                r.from
+            ));
             complain(&["restore".into(), "from".into()], message, hint);
             return None;
         };
@@ -243,7 +250,11 @@ fn action(
         let field = names[0];
         link(context, &l.link, field, complain)?;
         let link = l.link.clone();
-        return Some(if field == "link_up" { Action::LinkUp { link } } else { Action::LinkDown { link } });
+        return Some(if field == "link_up" {
+            Action::LinkUp { link }
+        } else {
+            Action::LinkDown { link }
+        });
     }
     let kill = spec.kill.as_ref()?;
     node(context, &kill.node, &["kill".into(), "node".into()], complain)?;
@@ -390,7 +401,8 @@ fn check_order(
                             .filter_map(|v| steps[*v].plan.name.clone())
                             .chain([name.clone()])
                             .collect();
-                        let message = format!("the step waits for itself: {}", round.join(" after "));
+                        let message =
+                            format!("the step waits for itself: {}", round.join(" after "));
                         complain("after", message, Some("give one of them `at:`".into()));
                         break None;
                     }
@@ -422,7 +434,7 @@ fn check_order(
 }
 
 fn by_name_of_image(steps: &[Checked<'_>], wanted: &str) -> Option<usize> {
-    steps.iter().position(
-        |s| matches!(&s.plan.action, Action::Checkpoint { image, .. } if image == wanted),
-    )
+    steps
+        .iter()
+        .position(|s| matches!(&s.plan.action, Action::Checkpoint { image, .. } if image == wanted))
 }

@@ -68,7 +68,11 @@ fn check_name(name: &str) -> Result<(), String> {
     let good = name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name.chars().all(plain);
-    if good { Ok(()) } else { Err(format!("`{name}` cannot be a name: letters, digits, `-` and `_`, 64 at most")) }
+    if good {
+        Ok(())
+    } else {
+        Err(format!("`{name}` cannot be a name: letters, digits, `-` and `_`, 64 at most"))
+    }
 }
 
 impl<T: JsonSchema> JsonSchema for Named<T> {

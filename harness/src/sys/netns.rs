@@ -88,7 +88,20 @@ pub struct Netns {
 impl Netns {
     /// Makes one namespace per role, loopback still down.
     pub fn create(roles: &[Role]) -> Result<Vec<Self>> {
-        on_own_thread(|| roles.iter().map(|role| Self::create_here(*role)).collect())
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let parts = roles.chunks(roles.len().div_ceil(threads).max(1));
+        thread::scope(|scope| {
+            let make = |part: &'_ [Role]| -> Result<Vec<Self>> {
+                part.iter().map(|role| Self::create_here(*role)).collect()
+            };
+            let workers: Vec<_> = parts.map(|part| scope.spawn(move || make(part))).collect();
+            let mut all = Vec::with_capacity(roles.len());
+            for worker in workers {
+                let made = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                all.extend(made?);
+            }
+            Ok(all)
+        })
     }
 
     /// Moves the calling thread into a new namespace and opens what belongs to it.

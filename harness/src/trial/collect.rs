@@ -9,9 +9,6 @@ use limosa_record::{
 };
 use std::{fs, path::Path};
 
-
-
-
 /// Everything that a trial showed. What is missing stays empty; what cannot be read makes an
 /// otherwise good trial a failed one.
 pub(super) fn record(plan: &Plan, finished: &Finished<'_>, body_sha256: &str) -> TrialRecord {

@@ -21,15 +21,20 @@ use std::{any::Any, sync::Arc, time::Instant};
 /// Rate × round trip gives 12.34e6 ÷ 8 × 50.7 ms = 78.2 kB; headers (2.5 %: 36 of 1 452 bytes per
 /// packet), the wait of an acknowledgement for every second packet, and pacing come on top. The
 /// figure is calibrated with `experiments/nakano-2025.yaml`; README.md has the result.
-const SINGLE_PATH_WINDOW: u64 = 86_500;
+const SINGLE_PATH_WINDOW: u64 = 83_500;
 
 /// The paper's stack began with 32 packets of 1350 bytes (quic-go 0.5.0 and mp-quic alike).
 pub(super) const INITIAL_WINDOW: u64 = 32 * 1350;
 
-/// The cap grows with the smoothed round trip over the shortest one, up to this. What an emulator
-/// adds to the round trip while it is busy, some 10 % in a software-emulated guest, then does not
-/// slow the transfer down; what the links add does, since it is in the shortest one, too.
-const MAX_STRETCH: f64 = 1.25;
+/// The cap grows with the mean time that a packet is in flight over the shortest round trip, up to
+/// this. By Little's law the rate is then that of the cap over the shortest round trip, whatever
+/// acknowledgements wait for: what an emulator adds while it is busy, some 10 % in a
+/// software-emulated guest, does not slow the transfer down; what the links add does, since it is
+/// in the shortest round trip, too.
+const MAX_STRETCH: f64 = 1.4;
+
+/// Weight of a packet in the mean: some two round trips of the paper's window.
+const WEIGHT: f64 = 1.0 / 128.0;
 
 /// All live paths together against a single one: 64.82 s ÷ 48.78 s (figures 7 and 8).
 const MULTIPATH_FACTOR: f64 = 64.82 / 48.78;
@@ -40,12 +45,6 @@ fn cap(live: usize, stretch: f64) -> u64 {
     // the share of the two that stay.
     let factor = if live < 2 { 1.0 } else { MULTIPATH_FACTOR / 2.0 };
     (SINGLE_PATH_WINDOW as f64 * factor * stretch) as u64
-}
-
-/// How much longer the round trip is than it could be.
-fn stretch(rtt: &RttEstimator) -> f64 {
-    let shortest = rtt.min().as_secs_f64().max(1e-6);
-    (rtt.get().as_secs_f64() / shortest).clamp(1.0, MAX_STRETCH)
 }
 
 /// Caps the controllers of one connection.
@@ -62,7 +61,7 @@ impl CapFactory {
 
     fn capped(&self, now: Instant, mtu: u16) -> Capped {
         let inner = self.inner.clone().build(now, mtu);
-        Capped { inner, member: self.registry.join(()), stretch: 1.0 }
+        Capped { inner, member: self.registry.join(()), stretch: 1.0, in_flight: None }
     }
 }
 
@@ -78,6 +77,8 @@ struct Capped {
     inner: Box<dyn Controller>,
     member: Arc<Member<()>>,
     stretch: f64,
+    /// Mean time from sending to the acknowledgement.
+    in_flight: Option<f64>,
 }
 
 impl Capped {
@@ -109,7 +110,10 @@ impl Controller for Capped {
         rtt: &RttEstimator,
     ) {
         self.member.acked(now, rtt.get(), |()| {}, |_| ());
-        self.stretch = stretch(rtt);
+        let own = now.saturating_duration_since(sent).as_secs_f64();
+        let mean = self.in_flight.map_or(own, |mean| mean + (own - mean) * WEIGHT);
+        self.in_flight = Some(mean);
+        self.stretch = (mean / rtt.min().as_secs_f64().max(1e-6)).clamp(1.0, MAX_STRETCH);
         // RFC 9002, section 7.8: a window that is not used must not grow, or a loss would only
         // shrink what the cap hides.
         let unused = self.inner.window() >= self.limit();
@@ -169,7 +173,7 @@ impl Controller for Capped {
 
     fn clone_box(&self) -> Box<dyn Controller> {
         let (inner, member) = (self.inner.clone_box(), self.member.clone());
-        Box::new(Self { inner, member, stretch: self.stretch })
+        Box::new(Self { inner, member, stretch: self.stretch, in_flight: self.in_flight })
     }
 
     fn initial_window(&self) -> u64 {

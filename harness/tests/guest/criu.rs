@@ -1,7 +1,7 @@
 //! Checkpoint and restore with a real CRIU, between real network namespaces.
 //!
 //! Run as root on a kernel that CRIU supports:
-//! `cargo test -p limosa --test criu -- --ignored --test-threads 1 --nocapture`.
+//! `cargo test -p limosa --test guest criu:: -- --ignored --test-threads 1 --nocapture`.
 //! The echo server, and the harness that gets killed, are this very test program, started again
 //! with `LIMOSA_ROLE` set. `LIMOSA_WORK` names a folder for logs and rows (default: a new one in
 //! the folder of temporary files, where the images always are).
@@ -104,7 +104,8 @@ fn netns(name: &str) -> File {
 }
 
 fn role(test: &str, value: &str, work: &Path) -> Launch {
-    let args = ["--exact", test, "--ignored", "--nocapture", "--test-threads", "1"];
+    let test = format!("criu::{test}");
+    let args = ["--exact", &test, "--ignored", "--nocapture", "--test-threads", "1"];
     Launch {
         env: vec![("LIMOSA_ROLE".into(), value.into()), ("LIMOSA_WORK".into(), work.into())],
         own_pid_namespace: true,

@@ -2,18 +2,15 @@
 //!
 //! Takes the image from the user's cache and builds it first if it is not there (about 20 s, needs the network); each boot
 //! takes some 7 s under software emulation. A machine where setup fails cannot run this test and says so by failing.
-//! The test's own process plays limosa in some cases: this file is started again with `LIMOSA_TEST_GUEST` set.
+//! The test's own process plays limosa in some cases: this binary is started again with `LIMOSA_TEST_GUEST` set.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::ONE_AT_A_TIME;
 use limosa::guest::{self, GuestCommand};
-
-/// One guest at a time: two emulated ones on two processors make each other time out.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Environment variable that makes this test binary run its value as a shell script in a guest.
 const SCRIPT: &str = "LIMOSA_TEST_GUEST";
@@ -52,7 +49,7 @@ fn helper_process() {
 fn helper(script: &str, folder: &Path) -> Command {
     let mut helper = Command::new(std::env::current_exe().expect("this test"));
     helper
-        .args(["--exact", "helper_process", "--nocapture", "--quiet"])
+        .args(["--exact", "boot::helper_process", "--nocapture", "--quiet"])
         .env(SCRIPT, script)
         .current_dir(folder)
         .stdin(Stdio::null())

@@ -1,0 +1,123 @@
+//! The runner with a laboratory that takes no time.
+
+use super::*;
+use crate::{plan, spec};
+use std::cell::RefCell;
+
+/// Fails and interrupts where it is told to.
+#[derive(Default)]
+struct Fake {
+    fails_at: Option<usize>,
+    stops_at: Option<usize>,
+    seen: RefCell<Vec<(TrialPlan, PathBuf)>>,
+}
+
+impl Laboratory for Fake {
+    async fn trial(
+        &self,
+        trial: &TrialPlan,
+        folder: &Path,
+        phase: &dyn Fn(&str),
+    ) -> Option<TrialRecord> {
+        phase("faking");
+        let number = self.seen.borrow().len();
+        self.seen.borrow_mut().push((trial.clone(), folder.to_owned()));
+        // Later trials end earlier, so that the order of rows is not the order of ends.
+        tokio::time::sleep(std::time::Duration::from_millis(100 - number as u64)).await;
+        if self.stops_at == Some(number) {
+            return None;
+        }
+        let failed = self.fails_at == Some(number);
+        let row = TrialRow {
+            variant: trial.variant.clone(),
+            repetition: trial.repetition,
+            seed: trial.seed,
+            status: if failed { "failed" } else { "ok" }.into(),
+            reason: failed.then(|| "told to".into()),
+            ..TrialRow::default()
+        };
+        Some(TrialRecord { row, ..TrialRecord::default() })
+    }
+}
+
+fn plan(repetitions: u32) -> Plan {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../experiments/nakano-2025.yaml");
+    let (experiment, topology) = spec::load_experiment(&file).unwrap();
+    let mut plan = plan::resolve(&experiment, &topology).unwrap();
+    plan.narrow(Some(repetitions), &[]);
+    plan
+}
+
+async fn go(plan: &Plan, dir: &RunDir, fake: &Fake, jobs: usize) -> Ending {
+    let (_keep, never) = watch::channel(false);
+    run(plan, dir, fake, jobs, &Progress::silent(), never).await.unwrap()
+}
+
+fn rows(dir: &RunDir) -> Vec<(String, u32, u64)> {
+    let rows: Vec<TrialRow> = row::read(&dir.trials()).unwrap();
+    rows.into_iter().map(|r| (r.variant, r.repetition, r.seed)).collect()
+}
+
+fn planned(plan: &Plan) -> Vec<(String, u32, u64)> {
+    plan.trials.iter().map(|t| (t.variant.clone(), t.repetition, t.seed)).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_keep_the_order_of_the_plan_however_many_jobs_there_are() {
+    let plan = plan(4);
+    for jobs in [1, 3, 20] {
+        let results = tempfile::tempdir().unwrap();
+        let dir = prepare(results.path(), &plan, "e", "t", false).unwrap();
+        assert_eq!(go(&plan, &dir, &Fake::default(), jobs).await, Ending::Ok);
+        assert_eq!(rows(&dir), planned(&plan), "{jobs} jobs");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_trial_has_a_row_and_the_others_run() {
+    let (plan, results) = (plan(2), tempfile::tempdir().unwrap());
+    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let fake = Fake { fails_at: Some(3), ..Fake::default() };
+    assert_eq!(go(&plan, &dir, &fake, 1).await, Ending::SomeFailed);
+    assert_eq!(rows(&dir), planned(&plan));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_run_is_resumed_where_it_stopped() {
+    let (plan, results) = (plan(2), tempfile::tempdir().unwrap());
+    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let fake = Fake { stops_at: Some(4), ..Fake::default() };
+    assert_eq!(go(&plan, &dir, &fake, 1).await, Ending::Interrupted);
+    assert_eq!(rows(&dir), planned(&plan)[..4]);
+
+    let again = prepare(results.path(), &plan, "e", "t", true).unwrap();
+    assert_eq!(again.root(), fs::canonicalize(dir.root()).unwrap());
+    let fake = Fake::default();
+    assert_eq!(go(&plan, &again, &fake, 1).await, Ending::Ok);
+    assert_eq!(rows(&dir), planned(&plan), "every trial once");
+    let seen = fake.seen.into_inner();
+    assert_eq!(seen.len(), 6);
+    assert!(seen[0].1.ends_with("1.2"), "the cut-off attempt is kept: {:?}", seen[0].1);
+    assert!(seen[1].1.ends_with("1") || seen[1].1.ends_with("2"));
+}
+
+#[test]
+fn a_changed_experiment_is_not_resumed() {
+    let (plan, results) = (plan(2), tempfile::tempdir().unwrap());
+    prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let mut changed = plan.clone();
+    changed.narrow(Some(3), &[]);
+    let error = prepare(results.path(), &changed, "e", "t", true).unwrap_err().to_string();
+    assert!(error.contains("has changed") && error.contains("\"repetitions\": 3"), "{error}");
+    let nothing = tempfile::tempdir().unwrap();
+    let error = prepare(nothing.path(), &plan, "e", "t", true).unwrap_err().to_string();
+    assert!(error.contains("nothing to resume"), "{error}");
+}
+
+#[test]
+fn two_runs_in_one_second_do_not_share_a_directory() {
+    let (plan, results) = (plan(1), tempfile::tempdir().unwrap());
+    let one = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let two = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    assert_ne!(one, two);
+}

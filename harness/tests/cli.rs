@@ -1,0 +1,72 @@
+//! The command line as a user meets it, without root: exit codes, and where messages go.
+
+use assert_cmd::Command;
+use std::{fs, path::PathBuf};
+
+fn limosa() -> Command {
+    let mut command = Command::cargo_bin("limosa").unwrap();
+    command.current_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".."));
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn a_plan_goes_to_stdout_and_needs_no_root() {
+    let output = limosa().args(["plan", "experiments/nakano-2025.yaml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    insta::assert_snapshot!(text(&output.stdout));
+}
+
+#[test]
+fn a_plan_as_json_can_be_read_again() {
+    let output = limosa().args(["plan", "experiments/quickstart.yaml", "--json"]).output().unwrap();
+    let plan: limosa::plan::Plan = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(plan.trials.len(), 2);
+}
+
+#[test]
+fn a_wrong_file_is_exit_code_3_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.yaml");
+    fs::write(&file, "version: 1\nnonsense: 2\n").unwrap();
+    for command in ["plan", "run", "doctor"] {
+        let output = limosa().arg(command).arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+        let told = text(&output.stderr);
+        assert!(
+            told.starts_with("error: ") && told.contains("x.yaml:2:1: unknown field"),
+            "{told}"
+        );
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_2() {
+    for words in [
+        &["fly"][..],
+        &["run"],
+        &["run", "experiments/quickstart.yaml", "--reps", "0"],
+        &["run", "experiments/quickstart.yaml", "--only", "nobody"],
+    ] {
+        let output = limosa().args(words).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_report_of_something_else_says_what_a_run_directory_is() {
+    let output = limosa().args(["report", "topologies"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("topologies is no run directory"));
+}
+
+#[test]
+fn the_help_names_every_command() {
+    let output = limosa().arg("--help").output().unwrap();
+    insta::assert_snapshot!(text(&output.stdout));
+}

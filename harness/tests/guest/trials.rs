@@ -1,0 +1,87 @@
+//! Whole runs in a guest, as a user starts them.
+
+use super::ONE_AT_A_TIME;
+use limosa_record::{
+    dir::RunDir,
+    row::{self, EventRow, ThroughputRow, TrialRow},
+};
+use std::{fs, path::Path, process::Command};
+
+fn limosa(folder: &Path, arguments: &[&str]) -> (i32, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .expect("start limosa");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
+}
+
+/// A copy of the files that come with Limosa, so that a test can change them.
+fn files() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for kind in ["experiments", "topologies"] {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(kind);
+        fs::create_dir(folder.path().join(kind)).expect("make a folder");
+        for entry in fs::read_dir(from).expect("list files") {
+            let path = entry.expect("an entry").path();
+            fs::copy(&path, folder.path().join(kind).join(path.file_name().expect("a name")))
+                .expect("copy a file");
+        }
+    }
+    folder
+}
+
+#[test]
+fn one_short_trial_of_each_scheme() {
+    let _one = ONE_AT_A_TIME.lock();
+    let folder = files();
+    let (code, text) =
+        limosa(folder.path(), &["run", "experiments/quickstart.yaml", "--on", "guest"]);
+    assert_eq!(code, 0, "{text}");
+    let run = RunDir::new(folder.path().join("results/quickstart/latest"));
+    let trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");
+    let of = |variant: &str| trials.iter().find(|t| t.variant == variant).expect("a row");
+    assert_eq!(trials.len(), 2, "{text}");
+    for trial in &trials {
+        assert_eq!(trial.status, "ok", "{:?}", trial.reason);
+        assert_eq!(trial.body_matches, Some(true));
+        assert_eq!(trial.bytes, Some(12_000_000));
+        let rtt = trial.rtt_first_ms.expect("a measured RTT");
+        assert!((50.0..53.0).contains(&rtt), "{rtt} ms");
+        assert!(trial.downtime_s.is_some_and(|d| d > 2.0), "{:?}", trial.downtime_s);
+    }
+    assert!(of("quic-migrate").reconnects >= Some(1));
+    assert_eq!(of("multipath-migrate").reconnects, Some(0), "one connection from first to last");
+    let events: Vec<EventRow> = row::read(&run.events()).expect("events.csv");
+    let steps = events.iter().filter(|e| e.planned_ns.is_some()).count();
+    assert_eq!(steps, 2 + 3);
+    let throughput: Vec<ThroughputRow> = row::read(&run.throughput()).expect("throughput.csv");
+    let on = |path: &str| throughput.iter().any(|r| r.path == path && r.bytes > 0);
+    assert!(on("eth0") && on("eth1"));
+    for file in [run.summary(), run.report(), run.manifest(), run.plan(), run.experiment()] {
+        assert!(file.is_file(), "{}", file.display());
+    }
+    let (code, text) = limosa(folder.path(), &["report", "results/quickstart/latest"]);
+    assert_eq!(code, 0, "{text}");
+}
+
+/// The first trial cannot be checkpointed to the end, and the second one still runs.
+#[test]
+fn a_trial_that_fails_does_not_stop_the_next() {
+    let _one = ONE_AT_A_TIME.lock();
+    let folder = files();
+    let path = folder.path().join("experiments/quickstart.yaml");
+    let text = fs::read_to_string(&path).expect("quickstart.yaml");
+    // Two seconds of body end before the checkpoint is due in the one variant only.
+    let text = text.replace("  - at: 2s\n    checkpoint", "  - at: 50s\n    kill: {node: client}\n    only: [quic-migrate]\n  - at: 2s\n    checkpoint");
+    fs::write(&path, text).expect("write quickstart.yaml");
+    let (code, text) =
+        limosa(folder.path(), &["run", "experiments/quickstart.yaml", "--on", "guest"]);
+    assert_eq!(code, 5, "{text}");
+    let run = RunDir::new(folder.path().join("results/quickstart/latest"));
+    let trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");
+    assert_eq!(trials[0].status, "failed");
+    assert!(trials[0].reason.as_ref().is_some_and(|r| r.contains("before the step `kill`")));
+    assert_eq!(trials[1].status, "ok", "{:?}", trials[1].reason);
+}
