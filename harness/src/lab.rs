@@ -170,7 +170,7 @@ impl Lab {
             let join = |w: thread::ScopedJoinHandle<'_, Result<()>>| {
                 w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };
-            workers.into_iter().map(join).collect()
+            workers.into_iter().try_for_each(join)
         })
     }
 

@@ -3,8 +3,10 @@
 //! [`resolve`] is pure: it looks at nothing but the two files. Every reference is checked here, so
 //! that what comes later can only fail because of the machine.
 
+mod addresses;
 mod experiment;
 mod network;
+mod routes;
 mod shape;
 mod timeline;
 

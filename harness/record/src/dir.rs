@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
 
@@ -115,7 +115,7 @@ pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(content)?;
-        let readable = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        let readable = fs::Permissions::from_mode(0o644);
         file.as_file().set_permissions(readable)?;
         file.persist(path)?;
         Ok(())

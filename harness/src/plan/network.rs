@@ -1,4 +1,4 @@
-//! Addresses, routes and rules of a network.
+//! A network's places and links, and which of them are one segment.
 //!
 //! Places joined by switches are one segment. Each segment has a subnet per address family: the
 //! one of an address that the user gave, else the next free `10.K.0.0/16`-sized block of
@@ -8,21 +8,18 @@
 //! interface, so that what comes from an address leaves through its interface. Routers know the
 //! shortest way to every segment.
 
-use super::shape::{self, ShapePlan};
-use crate::spec::{Document, Family, Kind, Link, Problem, Shape, Topology};
+use super::{
+    addresses, routes,
+    shape::{self, ShapePlan},
+};
+use crate::spec::{Document, Kind, Link, Problem, Shape, Topology};
 use indexmap::IndexMap;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
 };
-
-/// The kernel's main routing table.
-pub(super) const MAIN_TABLE: u32 = 254;
-
-/// Table of a multi-homed host's first interface; the next ones follow.
-const FIRST_TABLE: u32 = 100;
 
 /// Longest interface name that Linux takes.
 const MAX_INTERFACE_NAME: usize = 15;
@@ -153,11 +150,11 @@ pub(super) fn resolve(
         return None;
     }
     number_segments(&mut network);
-    give_addresses(topology, &mut network, problems);
+    addresses::give(topology, &mut network, problems);
     if problems.len() > before {
         return None;
     }
-    route(&mut network);
+    routes::find(&mut network);
     Some(network)
 }
 
@@ -326,7 +323,7 @@ fn number_segments(network: &mut Network) {
 }
 
 /// Stations of a segment: place and number of the interface, in the order of MACs, that is, links.
-fn stations(network: &Network) -> BTreeMap<usize, Vec<(String, usize)>> {
+pub(super) fn stations(network: &Network) -> BTreeMap<usize, Vec<(String, usize)>> {
     let mut all: Vec<([u8; 6], usize, String, usize)> = Vec::new();
     for (name, place) in network.places.iter().filter(|(_, p)| p.kind != Kind::Switch) {
         for (i, interface) in place.interfaces.iter().enumerate() {
@@ -339,266 +336,4 @@ fn stations(network: &Network) -> BTreeMap<usize, Vec<(String, usize)>> {
         segments.entry(segment).or_default().push((name, i));
     }
     segments
-}
-
-fn give_addresses(
-    topology: &Document<Topology>,
-    network: &mut Network,
-    problems: &mut Vec<Problem>,
-) {
-    let segments = stations(network);
-    let mut taken: BTreeMap<IpAddr, String> = BTreeMap::new();
-    let mut subnets: BTreeMap<(usize, bool), IpNet> = BTreeMap::new();
-    // First what the user gave, because it decides subnets and takes numbers.
-    for (segment, members) in &segments {
-        for (place, i) in members {
-            let interface = network.places[place].interfaces[*i].name.clone();
-            let given = topology.value.nodes[place].interfaces.get(&interface);
-            for (a, text) in given.iter().flat_map(|g| g.addresses.iter().enumerate()) {
-                let way = [
-                    "nodes".into(),
-                    place.into(),
-                    "interfaces".into(),
-                    (&interface).into(),
-                    "addresses".into(),
-                    a.into(),
-                ];
-                match check_address(text, *segment, &subnets, &taken) {
-                    Ok(net) => {
-                        subnets.insert((*segment, is_v4(&net)), net.trunc());
-                        taken.insert(net.addr(), format!("{place}.{interface}"));
-                        network.places[place].interfaces[*i].addresses.push(net);
-                    }
-                    Err((message, hint)) => problems.push(topology.problem(&way, message, hint)),
-                }
-            }
-        }
-    }
-    let mut block = 0_u16;
-    for (segment, members) in &segments {
-        for family in &topology.value.families {
-            let v4 = *family == Family::Ipv4;
-            let subnet = match subnets.get(&(*segment, v4)) {
-                Some(net) => *net,
-                None => loop {
-                    let Some(net) = free_block(block, v4, members.len()) else {
-                        let message = "the network has more segments than 10.0.0.0/8 has blocks";
-                        problems.push(topology.problem(&["links".into()], message.into(), None));
-                        return;
-                    };
-                    let overlaps = |other: &IpNet| other.contains(&net) || net.contains(other);
-                    if !subnets.values().any(overlaps) {
-                        break net;
-                    }
-                    block += 1;
-                },
-            };
-            subnets.insert((*segment, v4), subnet);
-            let (mut up, mut down) = (1_u32, 254_u32);
-            for (place, i) in members {
-                let interfaces = &mut network.places[place];
-                let router = interfaces.kind == Kind::Router;
-                let interface = &mut interfaces.interfaces[*i];
-                if interface.addresses.iter().any(|a| is_v4(a) == v4) {
-                    continue;
-                }
-                let net = loop {
-                    let number = if router { &mut down } else { &mut up };
-                    let ip = nth(subnet, *number);
-                    *number = if router { number.wrapping_sub(1) } else { *number + 1 };
-                    let Some(ip) = ip else {
-                        let message = format!("{subnet} has no address left for `{place}`");
-                        problems.push(topology.problem(&["links".into()], message, None));
-                        return;
-                    };
-                    if !taken.contains_key(&ip) {
-                        taken.insert(ip, format!("{place}.{}", interface.name));
-                        break IpNet::new(ip, subnet.prefix_len()).unwrap_or(subnet);
-                    }
-                };
-                interface.addresses.push(net);
-            }
-        }
-        block += 1;
-    }
-    // The first family of the file comes first on every interface.
-    let v4_first = topology.value.families.first() == Some(&Family::Ipv4);
-    for place in network.places.values_mut() {
-        for interface in &mut place.interfaces {
-            interface.addresses.sort_by_key(|a| is_v4(a) != v4_first);
-        }
-    }
-}
-
-fn check_address(
-    text: &str,
-    segment: usize,
-    subnets: &BTreeMap<(usize, bool), IpNet>,
-    taken: &BTreeMap<IpAddr, String>,
-) -> Result<IpNet, (String, Option<String>)> {
-    let net: IpNet = text.parse().map_err(|_| {
-        let hint = Some("write it like `10.1.0.3/24` or `fd00::3/64`".into());
-        (format!("`{text}` is not an address with a prefix length"), hint)
-    })?;
-    let ip = net.addr();
-    if ip.is_loopback() || ip.is_multicast() || ip.is_unspecified() {
-        return Err((format!("`{ip}` is not an address of a host"), None));
-    }
-    if net.hosts().count() > 1 && is_v4(&net) && (ip == net.network() || ip == net.broadcast()) {
-        return Err((
-            format!("`{ip}` is the network or broadcast address of {}", net.trunc()),
-            None,
-        ));
-    }
-    if let Some(owner) = taken.get(&ip) {
-        return Err((format!("`{ip}` is taken by `{owner}`"), None));
-    }
-    for ((other, _), subnet) in subnets {
-        if *other == segment && is_v4(subnet) == is_v4(&net) && subnet.trunc() != net.trunc() {
-            let hint = Some("nodes joined by switches share a subnet".into());
-            return Err((format!("`{net}` is not in {subnet}, which this segment has"), hint));
-        }
-        if *other != segment && (subnet.contains(&net.trunc()) || net.trunc().contains(subnet)) {
-            let hint = Some("each segment has a subnet of its own".into());
-            return Err((format!("`{net}` overlaps {subnet} of another segment"), hint));
-        }
-    }
-    Ok(net)
-}
-
-fn is_v4(net: &IpNet) -> bool {
-    matches!(net, IpNet::V4(_))
-}
-
-fn free_block(block: u16, v4: bool, stations: usize) -> Option<IpNet> {
-    if !v4 {
-        return Ipv6Net::new(Ipv6Addr::new(0xfd00, 0, 0, block, 0, 0, 0, 0), 64)
-            .ok()
-            .map(IpNet::V6);
-    }
-    let second = u8::try_from(block).ok()?;
-    let prefix = if stations <= 200 { 24 } else { 16 };
-    Ipv4Net::new(Ipv4Addr::new(10, second, 0, 0), prefix).ok().map(IpNet::V4)
-}
-
-/// The n-th address of a subnet, if that is a host's.
-fn nth(subnet: IpNet, n: u32) -> Option<IpAddr> {
-    let ip = match subnet {
-        IpNet::V4(net) => {
-            let ip = Ipv4Addr::from(u32::from(net.network()).checked_add(n)?);
-            (ip != net.network() && ip != net.broadcast()).then_some(IpAddr::V4(ip))?
-        }
-        IpNet::V6(net) => Ipv6Addr::from(u128::from(net.network()) + u128::from(n)).into(),
-    };
-    subnet.contains(&ip).then_some(ip)
-}
-
-fn route(network: &mut Network) {
-    let segments = stations(network);
-    let subnets: BTreeMap<usize, Vec<IpNet>> = segments
-        .iter()
-        .map(|(segment, members)| {
-            let (place, i) = &members[0];
-            let nets = network.places[place].interfaces[*i].addresses.iter().map(IpNet::trunc);
-            (*segment, nets.collect())
-        })
-        .collect();
-    // Routers on each segment, with their interface there.
-    let is_router = |place: &str| network.places[place].kind == Kind::Router;
-    let routers: BTreeMap<usize, Vec<&(String, usize)>> = segments
-        .iter()
-        .map(|(s, members)| (*s, members.iter().filter(|m| is_router(&m.0)).collect()))
-        .collect();
-    let mut planned: Vec<(String, Vec<RoutePlan>, Vec<RulePlan>)> = Vec::new();
-    for (name, place) in &network.places {
-        let mut routes = Vec::new();
-        let mut rules = Vec::new();
-        match place.kind {
-            Kind::Switch => {}
-            Kind::Host => host_routes(network, place, &routers, &mut routes, &mut rules),
-            Kind::Router => {
-                for (segment, (through, via)) in ways(network, place, &routers) {
-                    for to in &subnets[&segment] {
-                        let next = via.iter().find(|ip| ip.is_ipv4() == is_v4(to)).copied();
-                        if let Some(next) = next {
-                            let interface = through.clone();
-                            let table = MAIN_TABLE;
-                            routes.push(RoutePlan { to: *to, via: Some(next), interface, table });
-                        }
-                    }
-                }
-            }
-        }
-        planned.push((name.clone(), routes, rules));
-    }
-    for (name, routes, rules) in planned {
-        network.places[&name].routes = routes;
-        network.places[&name].rules = rules;
-    }
-}
-
-fn host_routes(
-    network: &Network,
-    place: &PlacePlan,
-    routers: &BTreeMap<usize, Vec<&(String, usize)>>,
-    routes: &mut Vec<RoutePlan>,
-    rules: &mut Vec<RulePlan>,
-) {
-    let mut has_default: BTreeSet<bool> = BTreeSet::new();
-    let multi_homed = place.interfaces.len() > 1;
-    for (table, interface) in (FIRST_TABLE..).zip(&place.interfaces) {
-        let gateway = routers[&interface.segment].first();
-        for address in &interface.addresses {
-            let v4 = is_v4(address);
-            let gateway = gateway.and_then(|(router, i)| {
-                let theirs = &network.places[router].interfaces[*i].addresses;
-                theirs.iter().find(|a| is_v4(a) == v4).map(IpNet::addr)
-            });
-            let to = if v4 { IpNet::V4(Ipv4Net::default()) } else { IpNet::V6(Ipv6Net::default()) };
-            let name = &interface.name;
-            let route = |to, via, table| RoutePlan { to, via, interface: name.clone(), table };
-            if multi_homed {
-                rules.push(RulePlan { from: address.addr(), table });
-                routes.push(route(address.trunc(), None, table));
-                routes.extend(gateway.map(|via| route(to, Some(via), table)));
-            }
-            if let Some(via) = gateway
-                && has_default.insert(v4)
-            {
-                routes.push(route(to, Some(via), MAIN_TABLE));
-            }
-        }
-    }
-}
-
-/// For a router: each segment that it is not on, with the interface and the addresses of the next
-/// router on a shortest way (breadth first).
-fn ways(
-    network: &Network,
-    place: &PlacePlan,
-    routers: &BTreeMap<usize, Vec<&(String, usize)>>,
-) -> BTreeMap<usize, (String, Vec<IpAddr>)> {
-    let mut seen: BTreeSet<usize> = place.interfaces.iter().map(|i| i.segment).collect();
-    let mut found = BTreeMap::new();
-    let mut queue: VecDeque<(usize, Option<(String, Vec<IpAddr>)>)> =
-        place.interfaces.iter().map(|i| (i.segment, None)).collect();
-    while let Some((segment, first_hop)) = queue.pop_front() {
-        for (router, i) in routers[&segment].iter().map(|r| (&r.0, r.1)) {
-            let entry = &network.places[router].interfaces[i];
-            let hop = first_hop.clone().or_else(|| {
-                let own = place.interfaces.iter().find(|o| o.segment == segment)?;
-                let via = entry.addresses.iter().map(IpNet::addr).collect();
-                Some((own.name.clone(), via))
-            });
-            for next in &network.places[router].interfaces {
-                if seen.insert(next.segment) {
-                    if let Some(hop) = &hop {
-                        found.insert(next.segment, hop.clone());
-                    }
-                    queue.push_back((next.segment, hop.clone()));
-                }
-            }
-        }
-    }
-    found
 }
