@@ -64,6 +64,9 @@ fn quickstart() -> Result<PathBuf> {
 
 /// `limosa run FILE...`
 pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<u8> {
+    if let Some(into) = &args.into {
+        return inside_guest(RunDir::new(into), args);
+    }
     // All files first: a mistake in the third is told before the first has run for an hour.
     let plans = args.files.iter().map(|f| narrowed(f, args)).collect::<Result<Vec<_>>>()?;
     if args.on != On::Guest {
@@ -98,11 +101,6 @@ fn narrowed(file: &Path, args: &RunArgs) -> Result<Plan> {
 }
 
 fn one(file: &Path, plan: Plan, args: &RunArgs, verbose: u8) -> Result<u8> {
-    if let Some(into) = &args.into {
-        // Inside the guest: the run directory is there, the report is made outside.
-        let run = RunDir::new(into);
-        return on_host(&Prepared { plan, run }, args);
-    }
     let on = choose(args.on, &plan)?;
     let (experiment, topology) = spec::load_experiment(file)?;
     let run = run::prepare(&args.out, &plan, &experiment.text, &topology.text, args.resume)?;
@@ -146,26 +144,17 @@ fn choose(on: On, plan: &Plan) -> Result<On> {
     }
 }
 
-/// The same command again, inside a guest that sees this folder and the results.
+/// This program again, inside a guest that sees nothing but the run directory.
 fn in_guest(file: &Path, prepared: &Prepared, args: &RunArgs, verbose: u8) -> Result<u8> {
     let ready = setup::setup().map_err(|e| NotReady(format!("{e:#}")))?;
-    let absolute = |p: &Path| fs::canonicalize(p).with_context(|| format!("find {}", p.display()));
-    let run = absolute(prepared.run.root())?;
-    let file = absolute(file)?;
-    // The experiment's folder and the topology's are both below the parent of the former.
-    let folder = file.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    let root = prepared.run.root();
+    let run = fs::canonicalize(root).with_context(|| format!("find {}", root.display()))?;
     let text = |p: &Path| p.to_string_lossy().into_owned();
-    let mut words = vec!["run".to_owned(), text(&file), "--on".into(), "host".into()];
-    words.extend(["--into".into(), text(&run), "--jobs".into(), args.jobs.to_string()]);
-    if let Some(reps) = args.reps {
-        words.extend(["--reps".into(), reps.to_string()]);
-    }
-    for variant in &args.only {
-        words.extend(["--only".into(), variant.clone()]);
-    }
+    let mut words = vec!["run".to_owned(), text(file), "--into".into(), text(&run)];
+    words.extend(["--jobs".into(), args.jobs.to_string()]);
     words.extend((0..verbose).map(|_| "-v".to_owned()));
     let mut command = GuestCommand::current(words, run.join("guest-console.log"))?;
-    command = command.share_read_only(folder).share(&run);
+    command = command.share(&run);
     command.dir = run.clone();
     command.memory_mib = memory_mib(&prepared.plan);
     let trials = u32::try_from(prepared.plan.trials.len()).unwrap_or(u32::MAX);
@@ -173,6 +162,15 @@ fn in_guest(file: &Path, prepared: &Prepared, args: &RunArgs, verbose: u8) -> Re
     command.time_limit = Some(Duration::from_secs(300) + each.saturating_mul(trials));
     let code = guest::run(&command, &ready)?;
     Ok(u8::try_from(code).unwrap_or(exit::BUG))
+}
+
+/// The other side of [`in_guest`]: the plan is there, and the report is made outside.
+fn inside_guest(run: RunDir, args: &RunArgs) -> Result<u8> {
+    let file = run.plan();
+    let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+    let plan =
+        serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
+    on_host(&Prepared { plan, run }, args)
 }
 
 /// The body exists twice, as the source and as it arrives, and each job has one arriving.
