@@ -168,8 +168,7 @@ fn in_guest(file: &Path, prepared: &Prepared, args: &RunArgs, verbose: u8) -> Re
 fn inside_guest(run: RunDir, args: &RunArgs) -> Result<u8> {
     let file = run.plan();
     let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-    let plan =
-        serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
+    let plan = serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
     on_host(&Prepared { plan, run }, args)
 }
 
