@@ -66,14 +66,14 @@ fn one_short_trial_of_each_scheme() {
     assert_eq!(code, 0, "{text}");
 }
 
-/// The first trial cannot be checkpointed to the end, and the second one still runs.
+/// The first trial's client ends before its last step is due, and the second one still runs.
 #[test]
 fn a_trial_that_fails_does_not_stop_the_next() {
     let _one = ONE_AT_A_TIME.lock();
     let folder = files();
     let path = folder.path().join("experiments/quickstart.yaml");
     let text = fs::read_to_string(&path).expect("quickstart.yaml");
-    // Two seconds of body end before the checkpoint is due in the one variant only.
+    // The download is over long before 50 s.
     let text = text.replace("  - at: 2s\n    checkpoint", "  - at: 50s\n    kill: {node: client}\n    only: [quic-migrate]\n  - at: 2s\n    checkpoint");
     fs::write(&path, text).expect("write quickstart.yaml");
     let (code, text) =
