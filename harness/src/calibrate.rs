@@ -81,7 +81,7 @@ fn wanted_rtt_ns(
         .places
         .iter()
         .find(|(_, p)| p.interfaces.iter().any(|i| i.addresses.iter().any(|a| a.addr() == to)))?;
-    let delay = |s: Option<ShapePlan>| s.map_or(0, |s| s.delay.delay_ns);
+    let delay = |s: &Option<ShapePlan>| s.as_ref().map_or(0, |s| s.delay.delay_ns);
     let first = network
         .links
         .iter()
@@ -90,7 +90,8 @@ fn wanted_rtt_ns(
         let [a, b] = &network.links[link].ends;
         if a.0 == from { b.0.clone() } else { a.0.clone() }
     };
-    let cost = |link: usize| delay(network.links[link].a_to_b) + delay(network.links[link].b_to_a);
+    let cost =
+        |link: usize| delay(&network.links[link].a_to_b) + delay(&network.links[link].b_to_a);
     let mut seen = HashSet::from([client.to_owned()]);
     let mut queue = VecDeque::from([(other(first, client), cost(first))]);
     while let Some((place, so_far)) = queue.pop_front() {

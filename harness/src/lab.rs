@@ -14,7 +14,8 @@
 
 use crate::{
     plan::{
-        DelayStage, InterfacePlan, LinkPlan, Network, PlacePlan, RateStage, ShapePlan, seed_of,
+        DelayStage, InterfacePlan, LinkPlan, LossPlan, Network, PlacePlan, RateStage, ShapePlan,
+        seed_of,
     },
     spec::Kind,
     sys::{
@@ -405,7 +406,10 @@ fn netem(delay: &DelayStage, seed: u64) -> Netem {
         delay_ns: delay.delay_ns,
         jitter_ns: delay.jitter_ns,
         jitter_reorders: false,
-        loss_ratio: delay.loss_ratio,
+        loss_ratio: match delay.loss {
+            LossPlan::Random { ratio } => ratio,
+            LossPlan::GilbertElliott { .. } => 0.0,
+        },
         duplicate_ratio: delay.duplicate_ratio,
         corrupt_ratio: delay.corrupt_ratio,
         reorder_ratio: delay.reorder_ratio,

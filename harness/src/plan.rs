@@ -12,7 +12,7 @@ mod timeline;
 
 pub use experiment::{resolve, resolve_topology};
 pub use network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan, RulePlan};
-pub use shape::{DelayStage, RateStage, ShapePlan};
+pub use shape::{DelayStage, LossPlan, RateStage, ShapePlan, TraceStage};
 pub use timeline::{Action, StepPlan, When};
 
 use crate::spec::{Expect, Role};

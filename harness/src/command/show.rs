@@ -4,7 +4,7 @@ use super::runtime;
 use crate::{
     cli::{Format, exit},
     doctor::{self, Finding},
-    plan::{self, Action, Plan, ShapePlan, StepPlan, When},
+    plan::{self, Action, LossPlan, Plan, ShapePlan, StepPlan, When},
     spec,
 };
 use anyhow::Result;
@@ -113,7 +113,7 @@ pub(super) fn plan(file: &Path, json: bool) -> Result<u8> {
 
 fn shape(shape: &ShapePlan) -> String {
     let mut words = Vec::new();
-    if let Some(rate) = shape.rate {
+    if let Some(rate) = &shape.rate {
         words.push(format!("rate {}", Rate(rate.rate_bps)));
         words.push(format!("burst {}", Size(rate.burst_bytes.into())));
         words.push(format!("queue {}", Size(rate.limit_bytes.into())));
@@ -123,8 +123,12 @@ fn shape(shape: &ShapePlan) -> String {
     if d.jitter_ns > 0 {
         words.push(format!("jitter {}", Time(d.jitter_ns)));
     }
+    let random_loss = match d.loss {
+        LossPlan::Random { ratio } => ratio,
+        LossPlan::GilbertElliott { .. } => 0.0,
+    };
     for (name, ratio) in [
-        ("loss", d.loss_ratio),
+        ("loss", random_loss),
         ("duplicate", d.duplicate_ratio),
         ("corrupt", d.corrupt_ratio),
         ("reorder", d.reorder_ratio),

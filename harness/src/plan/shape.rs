@@ -15,10 +15,12 @@ const SLACK_PACKETS: u64 = 1_000;
 const UNLIMITED: Rate = Rate(10_000_000_000);
 
 /// One direction of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShapePlan {
     /// Rate and queue; `None` is unlimited.
     pub rate: Option<RateStage>,
+    /// Delivery opportunities instead of a rate, in user-space links only.
+    pub trace: Option<TraceStage>,
     /// Delay, jitter, loss.
     pub delay: DelayStage,
 }
@@ -34,6 +36,40 @@ pub struct RateStage {
     pub limit_bytes: u32,
 }
 
+/// A recorded link (mahimahi's format): each opportunity passes 1500 bytes, and the recording
+/// starts again after its last one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TraceStage {
+    /// Times of the opportunities in milliseconds since the recording's start, ascending; several
+    /// may fall on the same millisecond. The last one is also the recording's length.
+    pub opportunities_ms: Vec<u32>,
+    /// Size of the queue.
+    pub limit_bytes: u32,
+}
+
+/// Which packets are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossPlan {
+    /// Each packet independently.
+    Random {
+        /// Share of packets lost, 0 to 1.
+        ratio: f64,
+    },
+    /// Gilbert-Elliott: a good and a bad state, each with its own share of losses (Gilbert 1960,
+    /// Elliott 1963; netem's `loss gemodel`).
+    GilbertElliott {
+        /// Probability per packet of going from good to bad, 0 to 1.
+        to_bad_ratio: f64,
+        /// Probability per packet of going from bad to good, 0 to 1.
+        to_good_ratio: f64,
+        /// Share of packets lost in the bad state, 0 to 1.
+        bad_loss_ratio: f64,
+        /// Share of packets lost in the good state, 0 to 1.
+        good_loss_ratio: f64,
+    },
+}
+
 /// A delay line (netem).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct DelayStage {
@@ -41,8 +77,10 @@ pub struct DelayStage {
     pub delay_ns: u64,
     /// Its uniform variation.
     pub jitter_ns: u64,
-    /// Share of packets lost, 0 to 1.
-    pub loss_ratio: f64,
+    /// Whether jitter may change the order of packets.
+    pub jitter_reorders: bool,
+    /// Which packets are lost.
+    pub loss: LossPlan,
     /// Share of packets sent twice, 0 to 1.
     pub duplicate_ratio: f64,
     /// Share of packets with one bit turned, 0 to 1.
@@ -87,13 +125,14 @@ pub(super) fn resolve(shape: &Shape) -> Result<ShapePlan, FieldError> {
     let delay = DelayStage {
         delay_ns: delay_time.0,
         jitter_ns: jitter.0,
-        loss_ratio: ratio(loss),
+        jitter_reorders: false,
+        loss: LossPlan::Random { ratio: ratio(loss) },
         duplicate_ratio: ratio(duplicate),
         corrupt_ratio: ratio(corrupt),
         reorder_ratio: ratio(reorder),
         limit_packets,
     };
-    Ok(ShapePlan { rate, delay })
+    Ok(ShapePlan { rate, trace: None, delay })
 }
 
 fn rate_stage(
