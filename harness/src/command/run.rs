@@ -24,6 +24,9 @@ use tokio::{
     sync::watch,
 };
 
+/// How often in one run a crashed guest is replaced by a new one.
+const MAX_GUEST_CRASHES: u32 = 3;
+
 /// An experiment that is about to run.
 struct Prepared {
     plan: Plan,
@@ -160,8 +163,22 @@ fn in_guest(file: &Path, prepared: &Prepared, args: &RunArgs, verbose: u8) -> Re
     let trials = u32::try_from(prepared.plan.trials.len()).unwrap_or(u32::MAX);
     let each = prepared.plan.time_limit.as_duration() + Duration::from_secs(120);
     command.time_limit = Some(Duration::from_secs(300) + each.saturating_mul(trials));
-    let code = guest::run(&command, &ready)?;
-    Ok(u8::try_from(code).unwrap_or(exit::BUG))
+    for crashes in 1.. {
+        match guest::run(&command, &ready) {
+            Ok(code) => return Ok(u8::try_from(code).unwrap_or(exit::BUG)),
+            Err(e) if e.is::<guest::Crashed>() && crashes <= MAX_GUEST_CRASHES => {
+                let kept = run.join(format!("guest-console-{crashes}.log"));
+                fs::rename(&command.console, &kept)
+                    .with_context(|| format!("keep {}", command.console.display()))?;
+                eprintln!(
+                    "the guest crashed; the rows so far are kept and the rest goes on in a new guest\n  see: {}",
+                    kept.display()
+                );
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    unreachable!("numbers do not end")
 }
 
 /// The other side of [`in_guest`]: the plan is there, and the report is made outside.

@@ -20,6 +20,7 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 
 use super::channel::{Frame, MAX_PAYLOAD};
 use super::job::{AGENT_ENV, Job, Mount, PORT_NAME};
+use crate::sys::stamped;
 
 /// How long output of processes that outlive the command is waited for.
 const OUTPUT_GRACE: Duration = Duration::from_millis(300);
@@ -52,6 +53,7 @@ fn serve(job: &Path) -> Result<()> {
     let mut reader = port.try_clone().context("duplicate the channel")?;
     let host = Host(Arc::new(Mutex::new(port)));
     set_clock(&host, &mut reader)?;
+    let _stamps = keep_arrival_times_on()?;
     match prepare(job).and_then(|job| start(&job)) {
         Ok(child) => attend(child, &host, reader)?,
         Err(error) => host.send(&Frame::Failed(format!("{error:#}")))?,
@@ -76,6 +78,15 @@ fn set_clock(host: &Host, reader: &mut File) -> Result<()> {
         tv_nsec: time.rem_euclid(1_000_000_000),
     };
     clock_settime(ClockId::Realtime, time).context("set the guest's clock")
+}
+
+/// The first socket that wants times of arrival and the last one that does each have the kernel rewrite its own code while
+/// other processors run it, which an emulated machine survives most times only. With one held all along that happens once.
+fn keep_arrival_times_on() -> Result<std::net::UdpSocket> {
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))
+        .context("open a socket on the guest's loopback")?;
+    stamped::enable(&socket)?;
+    Ok(socket)
 }
 
 /// Finds the port by its name, as udev would. The host's end may show up a moment after the device.

@@ -34,7 +34,7 @@ pub use cache::Cache;
 pub use image::Image;
 pub use mirror::{is_debian, keyring};
 pub use qemu::{Accelerator, PROGRAM as QEMU};
-pub use session::{run, run_async};
+pub use session::{Crashed, run, run_async};
 pub use steps::{Log, step};
 
 /// A folder of the host that the guest sees under the same path.

@@ -107,9 +107,10 @@ impl Machine<'_> {
         option("-kernel", self.kernel.into());
         option("-initrd", self.initrd.into());
         // The certificates would only serve to check module signatures, which are gone.
+        // oops=panic: a kernel that has crashed ends at once instead of hanging until a time limit.
         // mitigations=off: nothing in this guest needs to be kept from anything else in it.
         let command_line = format!(
-            "console=ttyS0 quiet panic=-1 mitigations=off nowatchdog random.trust_cpu=on \
+            "console=ttyS0 quiet panic=-1 oops=panic mitigations=off nowatchdog random.trust_cpu=on \
              initcall_blacklist=load_system_certificate_list {}",
             self.append
         );

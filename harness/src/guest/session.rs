@@ -32,6 +32,12 @@ const INTERRUPTED: i32 = 130;
 /// Lines of the console that an error shows.
 const CONSOLE_LINES: usize = 5;
 
+/// The guest's kernel crashed, or QEMU did. Emulated processors see each other's changes of kernel code at times that real
+/// ones do not, so this is an accident of the emulation: the same command may well succeed in a new guest.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Crashed(String);
+
 /// Runs `command` in a guest and returns its exit code. Must not be called from async code; see [`run_async`].
 ///
 /// # Errors
@@ -227,8 +233,10 @@ async fn attend(
                 Some(Ok(Frame::Failed(reason))) => bail!(reason),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error),
-                None if running => bail!("the guest ended before its command did"),
-                None => bail!("the guest ended while it was starting"),
+                None if running => {
+                    return Err(Crashed("the guest ended before its command did".into()).into());
+                }
+                None => return Err(Crashed("the guest ended while it was starting".into()).into()),
             },
             () = signals.next() => {
                 if interrupted || !running {
@@ -301,7 +309,7 @@ fn explain(error: anyhow::Error, console: &Path, qemu_log: &Path) -> anyhow::Err
         }
     }
     text.push_str("\n  hint: look at the console log; limosa setup checks the guest again");
-    anyhow!(text)
+    if error.is::<Crashed>() { Crashed(text).into() } else { anyhow!(text) }
 }
 
 fn last_lines(log: &str) -> Vec<String> {

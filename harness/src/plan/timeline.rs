@@ -29,6 +29,7 @@ pub enum When {
 }
 
 /// What a step does.
+#[expect(clippy::large_enum_variant, reason = "a timeline has a handful of steps")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {

@@ -9,4 +9,4 @@ pub mod offload;
 pub mod ping;
 pub mod process;
 pub mod qdisc;
-mod stamped;
+pub(crate) mod stamped;

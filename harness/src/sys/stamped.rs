@@ -16,7 +16,7 @@ use std::{
 };
 
 /// Asks the kernel for times of arrival on a socket.
-pub(super) fn enable(socket: impl AsFd) -> Result<()> {
+pub(crate) fn enable(socket: impl AsFd) -> Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the option's value is an int, which the kernel reads during the call.
     let done = unsafe {
