@@ -11,6 +11,7 @@ mod report;
 mod series;
 pub mod stats;
 mod summary;
+pub mod wire;
 
 pub use summary::{Excess, Reference, Variant};
 
