@@ -22,6 +22,11 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Err(error) => {
             let code = exit_code(&error);
             eprintln!("error: {}", chain(&error));
+            if disk_is_full(&error) {
+                eprintln!(
+                    "  hint: make room and go on with --resume, or put the results elsewhere with --out"
+                );
+            }
             if code == exit::BUG && env::var_os("RUST_BACKTRACE").is_some() {
                 eprintln!("{}", error.backtrace());
             }
@@ -33,11 +38,17 @@ pub fn dispatch(cli: Cli) -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<SpecError>().is_some() {
         exit::BAD_FILE
-    } else if error.downcast_ref::<NotReady>().is_some() {
+    } else if error.downcast_ref::<NotReady>().is_some() || disk_is_full(error) {
         exit::NOT_READY
     } else {
         exit::BUG
     }
+}
+
+fn disk_is_full(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let kinds = error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>());
+    kinds.map(std::io::Error::kind).any(|kind| matches!(kind, StorageFull | QuotaExceeded))
 }
 
 /// The error, then its causes, one per line.
@@ -118,4 +129,18 @@ fn give_back(path: &Path) {
 /// One thread for everything: node processes do the work.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_full_disk_is_the_machines_fault() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let error = Err::<(), _>(full).context("write trials.csv").unwrap_err();
+        assert_eq!(exit_code(&error), exit::NOT_READY);
+        assert_eq!(exit_code(&anyhow::anyhow!("odd")), exit::BUG);
+    }
 }
