@@ -56,7 +56,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Get what is missing: distribution packages, guest image
+    /// Get what is missing: distribution packages, guest image, CRIU
     Setup,
     /// Show what would happen; needs no root and touches nothing
     Plan {
@@ -124,6 +124,9 @@ pub enum Command {
         /// Which one
         format: Format,
     },
+    /// Be a node that does nothing (to find out whether CRIU works)
+    #[command(hide = true)]
+    Probe,
     /// Be a node (started by the harness)
     #[command(hide = true)]
     Node {

@@ -62,13 +62,17 @@ fn chain(error: &anyhow::Error) -> String {
 
 fn carry_out(cli: Cli) -> Result<u8> {
     // A node has a log of its own.
-    if !matches!(cli.command, Command::Node { .. }) {
+    if !matches!(cli.command, Command::Node { .. } | Command::Probe) {
         log_to_stderr(cli.verbose);
     }
     match cli.command {
         Command::Doctor { file, json } => show::doctor(file.as_deref(), json),
         Command::Setup => {
             setup::setup().map_err(|e| NotReady(format!("{e:#}")))?;
+            // Whether a criu works shows only when a process is moved, which only root may do.
+            become_root()?;
+            let hint = "runs in a guest work without it";
+            run::get_criu().map_err(|e| NotReady(format!("{e:#}\n  hint: {hint}")))?;
             Ok(exit::OK)
         }
         Command::Plan { file, json } => show::plan(&file, json),
@@ -82,6 +86,10 @@ fn carry_out(cli: Cli) -> Result<u8> {
         Command::Clean => lab::clean(),
         Command::Bench { json } => bench::bench(json),
         Command::Schema { format } => show::schema(format),
+        Command::Probe => {
+            limosa_nodes::probe::stand_by()?;
+            Ok(exit::OK)
+        }
         Command::Node { config } => {
             limosa_nodes::run(&config)?;
             Ok(exit::OK)

@@ -4,8 +4,8 @@ use crate::{
     guest,
     plan::Plan,
     setup,
+    steps,
     sys::{
-        criu::Criu,
         link,
         netns::{Netns, Role},
         qdisc::{self, Netem, Qdisc, Tbf},
@@ -117,21 +117,20 @@ fn network(plan: Option<&Plan>) -> Vec<Finding> {
     findings
 }
 
+/// Moves a process, unless one has been moved on this kernel by this criu before.
 async fn criu() -> Finding {
-    let install = || "apt-get install criu (4.0 or later), or use `--on guest`".to_owned();
-    let look = async {
-        let criu = Criu::find(None).map_err(|_| ("not installed".to_owned(), install()))?;
-        let version = criu.version().await.map_err(|e| (e.to_string(), install()))?;
-        let newer = || "install a criu that fits this kernel, or use `--on guest`".to_owned();
-        criu.check().await.map_err(|e| (format!("version {version}: {e}"), newer()))?;
-        Ok(format!("version {version}, `criu check` passes"))
-    };
-    finding("criu", look.await)
+    let fix = "limosa setup (fetches one from Debian), or `--on guest`".to_owned();
+    let seen = async { setup::criu::working(&std::env::current_exe()?).await };
+    let seen = seen.await.map(|found| {
+        let program = found.criu.program().display().to_string();
+        format!("version {} ({program}) moves a process", found.version)
+    });
+    finding("criu", seen.map_err(|e| (format!("{e:#}"), fix)))
 }
 
 fn guest_findings() -> Vec<Finding> {
     let fix = || "limosa setup".to_owned();
-    let qemu = guest::find_tool(guest::QEMU);
+    let qemu = steps::find_tool(guest::QEMU);
     let qemu = qemu.map(|p| p.display().to_string()).ok_or_else(|| ("not installed".into(), fix()));
     let ready = setup::ready();
     let image = match &ready {

@@ -4,10 +4,12 @@
 //! the rest runs the experiment. See README.md for the whole picture.
 
 pub mod action;
+pub mod cache;
 pub mod calibrate;
 pub mod certificate;
 pub mod cli;
 pub mod command;
+pub mod debian;
 pub mod doctor;
 pub mod guest;
 pub mod lab;
@@ -20,6 +22,7 @@ pub mod run;
 pub mod setup;
 pub mod source;
 pub mod spec;
+pub mod steps;
 pub mod sys;
 pub mod timeline;
 pub mod trial;

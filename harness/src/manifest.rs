@@ -1,6 +1,6 @@
 //! `manifest.json`: what made these results, so that they can be made again.
 
-use crate::{plan::Plan, sys::criu::Criu};
+use crate::plan::Plan;
 use anyhow::Result;
 use limosa_record::{
     clock,
@@ -12,17 +12,13 @@ use std::{env, fs};
 /// Set for the inner Limosa in a guest.
 pub const INSIDE_VARIABLE: &str = "LIMOSA_GUEST";
 
-/// Writes the manifest of a run.
+/// Writes the manifest of a run; `criu` is the version of the one that is used.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub async fn write(run: &RunDir, plan: &Plan) -> Result<()> {
+pub fn write(run: &RunDir, plan: &Plan, criu: Option<&str>) -> Result<()> {
     let system = rustix::system::uname();
     let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
-    let criu = match Criu::find(None) {
-        Ok(criu) if plan.needs_criu() => criu.version().await.ok().map(|v| v.to_string()),
-        _ => None,
-    };
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = rustix::system::sysinfo().totalram;
     let distribution = fs::read_to_string("/etc/os-release").unwrap_or_default();

@@ -1,14 +1,19 @@
 //! `limosa setup`: gets what a fresh machine lacks.
 //!
-//! Input: the machine. Output: distribution packages installed, the guest image and the accelerator decided in the cache, one
-//! line per step on standard error. Idempotent, and quick when everything is there; nothing of the machine is changed beyond
+//! Input: the machine. Output: distribution packages installed, the guest image, the accelerator decided and a criu that works
+//! here in the cache, one line per step on standard error. Idempotent, and quick when everything is there; nothing of the machine is changed beyond
 //! installed packages.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::guest::{self, Accelerator, Cache, Image, Log, QEMU, Ready, find_tool, step};
+use crate::{
+    cache::Cache,
+    debian,
+    guest::{self, Accelerator, Image, QEMU, Ready},
+    steps::{Log, find_tool, step},
+};
 
 /// One thing that has to be there, and the Debian package that brings it.
 struct Need {
@@ -26,18 +31,20 @@ const NEEDS: &[Need] = &[
     Need {
         what: "Debian's signing keys",
         package: "debian-archive-keyring",
-        is_there: || guest::keyring().is_some(),
+        is_there: || debian::keyring().is_some(),
     },
     Need {
         what: "the address of a Debian mirror (debootstrap knows one)",
         package: "debootstrap",
         is_there: || {
-            guest::is_debian()
+            debian::is_debian()
                 || find_tool("debootstrap").is_some()
                 || std::env::var_os("LIMOSA_DEBIAN_MIRROR").is_some()
         },
     },
 ];
+
+pub mod criu;
 
 /// Makes everything ready that a guest needs and returns it.
 ///

@@ -79,8 +79,12 @@ impl<'a> Host<'a> {
     /// Makes what all trials of the plan share: certificates, body, a copy of this program.
     ///
     /// # Errors
-    /// When files cannot be written, or when the plan needs CRIU and there is none.
-    pub fn prepare(plan: &'a Plan, interrupted: watch::Receiver<bool>) -> Result<Self> {
+    /// When files cannot be written.
+    pub fn prepare(
+        plan: &'a Plan,
+        criu: Option<Criu>,
+        interrupted: watch::Receiver<bool>,
+    ) -> Result<Self> {
         let work = leftovers::work_folder()?;
         let certificates = certificate::create(work.path())?;
         let www = work.path().join("www");
@@ -91,7 +95,6 @@ impl<'a> Host<'a> {
         let program = work.path().join("limosa-node");
         fs::copy("/proc/self/exe", &program)
             .with_context(|| format!("copy this program to {}", program.display()))?;
-        let criu = plan.needs_criu().then(|| Criu::find(None)).transpose()?;
         Ok(Self { plan, certificates, body_sha256, program, criu, work, interrupted })
     }
 

@@ -11,6 +11,7 @@ mod client;
 mod congestion;
 mod control;
 mod events;
+pub mod probe;
 mod scheme;
 mod server;
 mod socket;

@@ -36,7 +36,11 @@ struct Prepared {
 /// `limosa demo`
 pub(super) fn demo(verbose: u8) -> Result<u8> {
     let file = quickstart()?;
-    setup::setup().map_err(|e| NotReady(format!("{e:#}")))?;
+    become_root()?;
+    // Without one it runs in a guest.
+    if let Err(e) = get_criu() {
+        eprintln!("setup: {e:#}");
+    }
     let args = RunArgs {
         files: vec![file],
         reps: None,
@@ -84,6 +88,13 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<u8> {
         worst = worst.max(code);
     }
     Ok(worst)
+}
+
+/// A criu that works on this kernel, fetched if need be.
+pub(super) fn get_criu() -> Result<()> {
+    let limosa = std::env::current_exe()?;
+    runtime()?.block_on(setup::criu::get(&limosa)).context("get a criu for this kernel")?;
+    Ok(())
 }
 
 fn narrowed(file: &Path, args: &RunArgs) -> Result<Plan> {
@@ -199,8 +210,15 @@ fn on_host(prepared: &Prepared, args: &RunArgs) -> Result<u8> {
     let progress = Progress::stderr();
     let ending = runtime()?.block_on(async {
         let interrupted = interruption()?;
-        manifest::write(&prepared.run, &prepared.plan).await?;
-        let host = Host::prepare(&prepared.plan, interrupted.clone())?;
+        let criu = match prepared.plan.needs_criu() {
+            true => Some(setup::criu::working(&std::env::current_exe()?).await.map_err(|e| {
+                NotReady(format!("there is no criu that works here: {e:#}\n  hint: limosa setup"))
+            })?),
+            false => None,
+        };
+        let version = criu.as_ref().map(|c| &*c.version);
+        manifest::write(&prepared.run, &prepared.plan, version)?;
+        let host = Host::prepare(&prepared.plan, criu.map(|c| c.criu), interrupted.clone())?;
         let jobs = args.jobs.into();
         run::run(&prepared.plan, &prepared.run, &host, jobs, &progress, interrupted).await
     });

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::cache::Cache;
 use super::image::Image;
 use super::qemu::{self, Accelerator, Machine};
 use super::recipe;
-use super::steps::step;
+use crate::{cache::Cache, steps::step};
 
 /// Within this time a probe has to have passed.
 const PROBE_LIMIT: Duration = Duration::from_secs(20);

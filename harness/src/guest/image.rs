@@ -9,10 +9,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::cache::Cache;
 use super::cpio::Archive;
-use super::steps::{Log, step};
-use super::{kernel, modules, packages, recipe, tool};
+use super::{kernel, modules, recipe};
+use crate::cache::{Cache, UNFINISHED, remove_unfinished};
+use crate::debian;
+use crate::steps::{Log, step, tool};
 
 /// A built image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,10 +63,10 @@ impl Image {
         let done = work.path().join("image");
         fs::create_dir_all(&done).context("make the image folder")?;
         let debs = step("fetching the guest's packages", || {
-            packages::fetch(&work.path().join("apt"), &log)
+            debian::fetch(&recipe::packages(), &work.path().join("apt"), &log)
         })?;
         step(&format!("unpacking {} packages", debs.len()), || {
-            packages::unpack(&debs, &root, &log)?;
+            debian::unpack(&debs, recipe::EXCLUDED, &root, &log)?;
             furnish(&root)
         })?;
         step("making the guest's initramfs and disk", || {
@@ -83,20 +84,6 @@ impl Image {
             .with_context(|| format!("put the image at {}", target.display()))?;
         Self::find(cache).context("the image is not where it was put")
     }
-}
-
-/// Name of a build folder begins with this.
-const UNFINISHED: &str = "building-";
-
-/// Removes what interrupted builds left; nobody else builds while the lock is held.
-fn remove_unfinished(cache: &Path) -> Result<()> {
-    for entry in fs::read_dir(cache).context("list the cache")? {
-        let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-            fs::remove_dir_all(entry.path()).context("remove an unfinished image")?;
-        }
-    }
-    Ok(())
 }
 
 /// Does the little that the packages' installation scripts would have done.

@@ -9,7 +9,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 
-use super::modules::guest_program;
+use crate::debian;
 
 /// Start of a zstd frame (RFC 8878, section 3.1.1).
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
@@ -49,7 +49,7 @@ fn payload(image: &[u8]) -> Option<Payload<'_>> {
 fn extract(root: &Path, payload: Payload<'_>, target: &Path) -> Result<()> {
     let compressed = target.with_extension("zst");
     fs::write(&compressed, payload.bytes).context("write the compressed kernel")?;
-    let status = guest_program(root, "usr/bin/zstd")
+    let status = debian::program(root, "usr/bin/zstd")
         .args(["-q", "-d", "-c"])
         .stdin(File::open(&compressed)?)
         .stdout(File::create(target)?)

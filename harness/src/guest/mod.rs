@@ -4,25 +4,20 @@
 //! Input: a [`GuestCommand`] and what [`crate::setup::setup`] made ready. Output: the inner command's output, live, and its
 //! exit code; what it writes to shared folders is in the host's folders at once. Kernel interface: none here; QEMU does it.
 //!
-//! The parts, from the image to the running command: `recipe` what is in the image · `mirror`, `packages`, `modules`, `kernel`,
-//! `cpio`, `image` build it · `cache` where it is kept · `steps` what a setup prints · `accel` KVM or not · `qemu` its command line ·
-//! `job` and `channel` what host and guest say to each other · `session` the host's side · `agent` the guest's side.
+//! The parts, from the image to the running command: `recipe` what is in the image · `modules`, `kernel`, `cpio`, `image` build
+//! it · `accel` KVM or not · `qemu` its command line · `job` and `channel` what host and guest say to each other · `session` the host's side · `agent` the guest's side.
 
 mod accel;
 pub mod agent;
-mod cache;
 mod channel;
 mod cpio;
 mod image;
 mod job;
 mod kernel;
-mod mirror;
 mod modules;
-mod packages;
 mod qemu;
 mod recipe;
 mod session;
-mod steps;
 mod terminal;
 
 use std::collections::BTreeMap;
@@ -30,12 +25,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use accel::{decide as decide_accelerator, known as known_accelerator};
-pub use cache::Cache;
 pub use image::Image;
-pub use mirror::{is_debian, keyring};
 pub use qemu::{Accelerator, PROGRAM as QEMU};
 pub use session::{Crashed, run, run_async};
-pub use steps::{Log, step};
 
 /// A folder of the host that the guest sees under the same path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,18 +108,4 @@ pub struct Ready {
     pub image: Image,
     /// What executes it.
     pub accelerator: Accelerator,
-}
-
-/// Full path of a program, also in the folders that an ordinary user's `PATH` lacks; the bare name when there is none.
-pub fn tool(name: &str) -> PathBuf {
-    find_tool(name).unwrap_or_else(|| name.into())
-}
-
-/// Full path of a program, or `None` when it is not installed.
-pub fn find_tool(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
 }

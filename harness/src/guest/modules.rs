@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::steps::Log;
+use crate::{debian, steps::Log};
 
 /// Folder of modules, below the root.
 const MODULES: &str = "usr/lib/modules";
@@ -35,7 +35,7 @@ pub(super) fn prepare(root: &Path, log: &Log) -> Result<String> {
     for file in &compressed {
         drop_signature(&file.with_extension(""))?;
     }
-    log.run(guest_program(root, "usr/sbin/depmod").arg("-b").arg(root).arg(&version))
+    log.run(debian::program(root, "usr/sbin/depmod").arg("-b").arg(root).arg(&version))
         .context("index the guest's modules")?;
     Ok(version)
 }
@@ -51,14 +51,6 @@ pub(super) fn with_dependencies(
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let order = order(&text, modules)?;
     Ok(order.iter().map(|file| dir.join(file)).collect())
-}
-
-/// Runs one of the guest's programs on this machine, with the guest's own libraries.
-pub(super) fn guest_program(root: &Path, program: &str) -> Command {
-    let libraries = root.join("usr/lib/x86_64-linux-gnu");
-    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
-    command.arg("--library-path").arg(&libraries).arg(root.join(program));
-    command
 }
 
 /// Cuts off the signature: checking it costs the emulated processor more than loading the module, and what is loaded

@@ -3,8 +3,15 @@
 //! Input: nothing but the constants below and the two scripts beside this file. Output: [`key`], which changes with any of
 //! them, so that a changed recipe is built anew and an unchanged one never.
 
+use crate::debian::Packages;
+
 /// The Debian release whose kernel and CRIU the guest runs.
 pub(super) const SUITE: &str = "trixie";
+
+/// What apt is asked for.
+pub(super) fn packages() -> Packages {
+    Packages { suite: SUITE, names: PACKAGES, done_without: DONE_WITHOUT }
+}
 
 /// Everything that is asked for by name; apt adds what these depend on.
 pub(super) const PACKAGES: &[&str] = &[

@@ -27,6 +27,7 @@
 //! The numbers come from the images `stats-dump` and `stats-restore`, see `stats.rs`.
 
 mod gate;
+mod probe;
 mod stats;
 
 use self::stats::Stats;
@@ -59,12 +60,6 @@ const GONE_LIMIT: Duration = Duration::from_secs(5);
 /// What can go wrong in a checkpoint or restore.
 #[derive(Debug, Error)]
 pub enum CriuError {
-    /// There is no criu on this machine.
-    #[error("criu is not installed (searched in {searched})")]
-    Missing {
-        /// Where it was looked for.
-        searched: String,
-    },
     /// `criu check` or `criu --version` failed.
     #[error("criu {action} {state}: {}", reason.as_deref().unwrap_or("no error line"))]
     Unusable {
@@ -228,20 +223,23 @@ pub struct Criu {
 }
 
 impl Criu {
-    /// The given program, or `criu` in `PATH` and in the folders of system programs.
-    pub fn find(program: Option<&Path>) -> Result<Self, CriuError> {
-        if let Some(program) = program {
-            let searched = program.display().to_string();
-            let found = program.is_file().then(|| Self { program: program.to_owned() });
-            return found.ok_or(CriuError::Missing { searched });
-        }
+    /// A criu that is known to be there.
+    pub fn at(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+
+    /// The ones that the distribution has brought: `criu` in `PATH` and in the folders of system
+    /// programs.
+    pub fn installed() -> impl Iterator<Item = Self> {
         let mut searched = std::env::var_os("PATH").unwrap_or_default();
         searched.push(":/usr/sbin:/usr/local/sbin");
-        std::env::split_paths(&searched)
-            .map(|folder| folder.join("criu"))
-            .find(|program| program.is_file())
-            .map(|program| Self { program })
-            .ok_or_else(|| CriuError::Missing { searched: searched.to_string_lossy().into() })
+        let mut found: Vec<PathBuf> = Vec::new();
+        for program in std::env::split_paths(&searched).map(|folder| folder.join("criu")) {
+            if program.is_file() && !found.contains(&program) {
+                found.push(program);
+            }
+        }
+        found.into_iter().map(Self::at)
     }
 
     /// The program that is used.

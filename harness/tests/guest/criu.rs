@@ -1,6 +1,6 @@
 //! Checkpoint and restore with a real CRIU, between real network namespaces.
 //!
-//! Run as root on a kernel that CRIU supports:
+//! Runs as root inside the guest, and on the host with the criu that `limosa setup` gets:
 //! `cargo test -p limosa --test guest criu:: -- --ignored --test-threads 1 --nocapture`.
 //! The echo server, and the harness that gets killed, are this very test program, started again
 //! with `LIMOSA_ROLE` set. `LIMOSA_WORK` names a folder for logs and rows (default: a new one in
@@ -27,6 +27,14 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
+
+/// The criu that works here. In the guest `limosa` is beside this program.
+async fn criu() -> Criu {
+    let built = Path::new(env!("CARGO_BIN_EXE_limosa"));
+    let beside = std::env::current_exe().unwrap().with_file_name("limosa");
+    let limosa = if built.is_file() { built } else { &beside };
+    limosa::setup::criu::get(limosa).await.unwrap().criu
+}
 
 const WILDCARD: &str = "0.0.0.0:7000";
 /// Memory that the server touches, so that its size is that of a real node.
@@ -225,7 +233,7 @@ fn inner_pid(process: &Process) -> String {
 #[tokio::test(flavor = "current_thread")]
 #[ignore = "needs root and CRIU: run by the guest test"]
 async fn criu_is_usable_and_says_what_it_can() {
-    let criu = Criu::find(None).unwrap();
+    let criu = criu().await;
     println!("criu {} at {}", criu.version().await.unwrap(), criu.program().display());
     criu.check().await.unwrap();
     for feature in ["mem_dirty_track", "uffd-noncoop", "no_such_feature"] {
@@ -238,7 +246,7 @@ async fn criu_is_usable_and_says_what_it_can() {
 #[ignore = "needs root and CRIU: run by the guest test"]
 async fn a_server_moves_again_and_again_while_its_client_goes_on_asking() {
     let world = World::new("move");
-    let criu = Criu::find(None).unwrap();
+    let criu = criu().await;
     let mut process = world.start(WILDCARD).await;
     let client = Client::start(&world);
     for (step, to) in [2, 3, 1, 2].into_iter().enumerate() {
@@ -276,7 +284,7 @@ async fn a_server_moves_again_and_again_while_its_client_goes_on_asking() {
 #[ignore = "needs root and CRIU: run by the guest test"]
 async fn a_copy_runs_next_to_its_original() {
     let world = World::new("copy");
-    let criu = Criu::find(None).unwrap();
+    let criu = criu().await;
     let original = world.start(WILDCARD).await;
     let options = Options { leave_running: true, ..world.options("copy") };
     let images = world.images("copy");
@@ -301,7 +309,7 @@ async fn a_copy_runs_next_to_its_original() {
 #[ignore = "needs root and CRIU: run by the guest test"]
 async fn a_restore_without_the_bound_address_names_the_log_and_the_reason() {
     let world = World::new("bound");
-    let criu = Criu::find(None).unwrap();
+    let criu = criu().await;
     let process = world.start("10.0.1.2:7000").await;
     let (images, options) = (world.images("bound"), world.options("fails"));
     criu.dump(&process, &images, &options).await.unwrap();
@@ -321,7 +329,7 @@ async fn a_restore_without_the_bound_address_names_the_log_and_the_reason() {
 #[ignore = "needs root and CRIU: run by the guest test"]
 async fn a_failed_dump_leaves_the_source_running() {
     let world = World::new("nodump");
-    let criu = Criu::find(None).unwrap();
+    let criu = criu().await;
     // CRIU does not dump an open TCP connection unless it is told to.
     let process = world.start("tcp+0.0.0.0:7000").await;
     let images = world.images("images");
@@ -347,7 +355,7 @@ fn role_harness() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let netns = netns(&namespace);
-        let criu = Criu::find(None).unwrap();
+        let criu = criu().await;
         let launch = role("role_server", WILDCARD, &work);
         let process = Process::spawn(&launch, Some(netns.as_fd())).await.unwrap();
         ready(&work).await;

@@ -1,4 +1,4 @@
-//! Gets the guest's packages and unpacks them, without root and without running their installation scripts.
+//! Gets Debian packages and unpacks them, without root and without running their installation scripts.
 //!
 //! Input: the machine's apt, a mirror and Debian's keys. Output: a folder that looks like an installed system. apt resolves,
 //! fetches and checks signatures in a private state folder; nothing of the machine's own package state is touched.
@@ -9,12 +9,26 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::recipe::{DONE_WITHOUT, EXCLUDED, PACKAGES, SUITE};
-use super::steps::Log;
-use super::{mirror, tool};
+use super::mirror;
+use crate::steps::{Log, tool};
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Packages {
+    /// The release, as `trixie`.
+    pub suite: &'static str,
+    /// Packages by name; apt adds what these depend on.
+    pub names: &'static [&'static str],
+    /// Dependencies that are not wanted, as the value of a `Provides` field.
+    pub done_without: &'static str,
+}
 
 /// Fetches all packages into `dir` and returns their files.
-pub(super) fn fetch(dir: &Path, log: &Log) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// When no mirror or key is known, or apt cannot fetch; the error says what to do or names the log.
+pub fn fetch(wish: &Packages, dir: &Path, log: &Log) -> Result<Vec<PathBuf>> {
+    let suite = wish.suite;
     let mirror = mirror::find()?;
     let keyring = mirror::keyring()
         .context("Debian's signing keys are missing (hint: install debian-archive-keyring)")?;
@@ -22,9 +36,9 @@ pub(super) fn fetch(dir: &Path, log: &Log) -> Result<Vec<PathBuf>> {
         fs::create_dir_all(dir.join(folder)).context("make the package folder")?;
     }
     let source =
-        format!("deb [arch=amd64 signed-by={}] {mirror} {SUITE} main\n", keyring.display());
+        format!("deb [arch=amd64 signed-by={}] {mirror} {suite} main\n", keyring.display());
     fs::write(dir.join("sources.list"), source).context("write the package source")?;
-    fs::write(dir.join("status"), status()).context("write the package status")?;
+    fs::write(dir.join("status"), status(wish)).context("write the package status")?;
     let network = Command::new("apt-config").arg("dump").output();
     let network = network.map(|dump| network_settings(&String::from_utf8_lossy(&dump.stdout)));
     let settings = settings(dir, &network.unwrap_or_default());
@@ -39,8 +53,8 @@ pub(super) fn fetch(dir: &Path, log: &Log) -> Result<Vec<PathBuf>> {
         apt
     };
     log.run(apt().arg("update"))
-        .with_context(|| format!("fetch the package lists of {SUITE} from {mirror}"))?;
-    log.run(apt().args(["install", "--yes", "--download-only"]).args(PACKAGES))
+        .with_context(|| format!("fetch the package lists of {suite} from {mirror}"))?;
+    log.run(apt().args(["install", "--yes", "--download-only"]).args(wish.names))
         .with_context(|| format!("fetch packages from {mirror}"))?;
     let mut files = Vec::new();
     for entry in fs::read_dir(dir.join("archives")).context("list the fetched packages")? {
@@ -54,8 +68,11 @@ pub(super) fn fetch(dir: &Path, log: &Log) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Unpacks `packages` into `root`. The kernel is as large as everything else together, so it gets its own thread.
-pub(super) fn unpack(packages: &[PathBuf], root: &Path, log: &Log) -> Result<()> {
+/// Unpacks `packages` into `root`, without what matches the `tar` patterns `excluded`. The kernel is as large as everything else together, so it gets its own thread.
+///
+/// # Errors
+/// When a package is damaged or the disk is full; the error names the log.
+pub fn unpack(packages: &[PathBuf], excluded: &[&str], root: &Path, log: &Log) -> Result<()> {
     fs::create_dir_all(root).context("make the root folder")?;
     let is_kernel = |path: &&PathBuf| path.to_string_lossy().contains("/linux-image-");
     let (kernel, rest): (Vec<_>, Vec<_>) = packages.iter().partition(is_kernel);
@@ -63,7 +80,7 @@ pub(super) fn unpack(packages: &[PathBuf], root: &Path, log: &Log) -> Result<()>
     let (base, rest): (Vec<_>, Vec<_>) =
         rest.into_iter().partition(|path| path.to_string_lossy().contains("/base-files_"));
     let unpack_all =
-        |paths: &[&PathBuf]| paths.iter().try_for_each(|path| unpack_one(path, root, log));
+        |paths: &[&PathBuf]| paths.iter().try_for_each(|path| unpack_one(path, excluded, root, log));
     unpack_all(&base)?;
     std::thread::scope(|scope| {
         let kernel = scope.spawn(|| unpack_all(&kernel));
@@ -72,7 +89,7 @@ pub(super) fn unpack(packages: &[PathBuf], root: &Path, log: &Log) -> Result<()>
     })
 }
 
-fn unpack_one(package: &Path, root: &Path, log: &Log) -> Result<()> {
+fn unpack_one(package: &Path, excluded: &[&str], root: &Path, log: &Log) -> Result<()> {
     let mut source = Command::new(tool("dpkg-deb"))
         .arg("--fsys-tarfile")
         .arg(package)
@@ -84,7 +101,7 @@ fn unpack_one(package: &Path, root: &Path, log: &Log) -> Result<()> {
     let archive = source.stdout.take().context("no output of dpkg-deb")?;
     let target = Command::new(tool("tar"))
         .args(["-x", "--numeric-owner", "--keep-directory-symlink"])
-        .args(EXCLUDED.iter().map(|pattern| format!("--exclude={pattern}")))
+        .args(excluded.iter().map(|pattern| format!("--exclude={pattern}")))
         .arg("-C")
         .arg(root)
         .stdin(archive)
@@ -103,12 +120,16 @@ fn unpack_one(package: &Path, root: &Path, log: &Log) -> Result<()> {
     Ok(())
 }
 
-/// A package that stands for everything the guest does without.
-fn status() -> String {
+/// A package that stands for everything that is done without.
+fn status(wish: &Packages) -> String {
+    let provides = match wish.done_without {
+        "" => String::new(),
+        names => format!("Provides: {names}\n"),
+    };
     format!(
-        "Package: limosa-guest\nStatus: install ok installed\nVersion: 1\nArchitecture: all\nMaintainer: limosa\n\
-         Description: stands for what the guest does without\nProvides: {DONE_WITHOUT}\n\n"
-    )
+        "Package: limosa-without\nStatus: install ok installed\nVersion: 1\nArchitecture: all\nMaintainer: limosa\n\
+         Description: stands for what is done without\n{}\n"
+        , provides)
 }
 
 /// How the machine reaches the network (proxies, certificates, time-outs), out of `apt-config dump`.
@@ -157,6 +178,8 @@ mod tests {
         let text = settings(Path::new("/b"), "");
         assert!(text.contains("Dir::State::status \"/b/status\";"));
         assert!(text.contains("Dir::Etc::parts \"/b/empty\";"));
-        assert!(status().ends_with("\n\n"));
+        let packages = |done_without| Packages { suite: "s", names: &[], done_without };
+        assert!(status(&packages("")).ends_with("without\n\n"));
+        assert!(status(&packages("x (= 1)")).ends_with("Provides: x (= 1)\n\n"));
     }
 }

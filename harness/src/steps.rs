@@ -1,4 +1,5 @@
-//! Steps of a setup: one line each on standard error with the time it took, and the output of programs in a log file.
+//! Steps of a setup: one line each on standard error with the time it took, the output of programs in a log file, and where
+//! those programs are.
 //!
 //! Input: closures and commands. Output: lines, a log, and errors that name the log.
 
@@ -87,6 +88,20 @@ fn telling_line(text: &str) -> &str {
         .find(|line| line.starts_with("E:") || line.to_lowercase().contains("error"))
         .or_else(|| lines().next())
         .unwrap_or("no output")
+}
+
+/// Full path of a program, also in the folders that an ordinary user's `PATH` lacks; the bare name when there is none.
+pub fn tool(name: &str) -> PathBuf {
+    find_tool(name).unwrap_or_else(|| name.into())
+}
+
+/// Full path of a program, or `None` when it is not installed.
+pub fn find_tool(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
 }
 
 #[cfg(test)]

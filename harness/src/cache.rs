@@ -1,4 +1,4 @@
-//! The folder where guest images are kept, and the lock that lets one setup at a time change it.
+//! The folder where everything that a setup makes is kept (the guest's image, a CRIU), and the lock that lets one setup at a time change it.
 //!
 //! Input: the environment. Output: a path. Under sudo the folder is the invoking user's, and stays theirs.
 
@@ -38,7 +38,7 @@ impl Cache {
         let base = env("XDG_CACHE_HOME")
             .map(PathBuf::from)
             .or_else(|| env("HOME").map(|home| Path::new(&home).join(".cache")))
-            .context("no place for the guest image (hint: set XDG_CACHE_HOME or HOME)")?;
+            .context("no place for what a setup makes (hint: set XDG_CACHE_HOME or HOME)")?;
         Ok(Self { path: base.join("limosa"), owner: None })
     }
 
@@ -61,6 +61,20 @@ impl Cache {
         }
         give_all(&self.path, owner)
     }
+}
+
+/// Name of a build folder begins with this.
+pub(crate) const UNFINISHED: &str = "building-";
+
+/// Removes what interrupted builds left; nobody else builds while the lock is held.
+pub(crate) fn remove_unfinished(cache: &Path) -> Result<()> {
+    for entry in fs::read_dir(cache).context("list the cache")? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            fs::remove_dir_all(entry.path()).context("remove an unfinished build")?;
+        }
+    }
+    Ok(())
 }
 
 fn give(path: &Path, (user, group): (u32, u32)) -> Result<()> {
