@@ -1,5 +1,6 @@
 //! The command line: words to calls, errors to messages and exit codes.
 
+use crate::spec::Links;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -62,6 +63,9 @@ pub enum Command {
     Plan {
         /// The experiment
         file: PathBuf,
+        /// What carries shaped links, instead of the file's
+        #[arg(long, value_enum)]
+        links: Option<Links>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -86,6 +90,9 @@ pub enum Command {
         /// Name of the lab; the topology's file name when left out
         #[arg(long)]
         name: Option<String>,
+        /// What carries shaped links
+        #[arg(long, value_enum, default_value_t)]
+        links: Links,
     },
     /// Run a command in a node of a lab
     Exec {
@@ -165,6 +172,9 @@ pub struct RunArgs {
     /// Where: this kernel, a guest with a stock kernel, or whichever can do it
     #[arg(long, value_enum, default_value_t = On::Auto)]
     pub on: On,
+    /// What carries shaped links: the kernel's netem, user space, or whichever can do it
+    #[arg(long, value_enum)]
+    pub links: Option<Links>,
     /// Where the results go
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub out: PathBuf,

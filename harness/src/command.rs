@@ -75,11 +75,11 @@ fn carry_out(cli: Cli) -> Result<u8> {
             run::get_criu().map_err(|e| NotReady(format!("{e:#}\n  hint: {hint}")))?;
             Ok(exit::OK)
         }
-        Command::Plan { file, json } => show::plan(&file, json),
+        Command::Plan { file, links, json } => show::plan(&file, links, json),
         Command::Run(args) => run::run(&args, cli.verbose),
         Command::Demo => run::demo(cli.verbose),
         Command::Report { run_dirs, json } => show::report(&run_dirs, json),
-        Command::Up { topology, name } => lab::up(&topology, name.as_deref()),
+        Command::Up { topology, name, links } => lab::up(&topology, name.as_deref(), links),
         Command::Exec { lab, node, command } => lab::exec(&lab, &node, &command),
         Command::Inspect { lab, json } => lab::inspect(&lab, json),
         Command::Down { lab } => lab::down(&lab),

@@ -3,8 +3,7 @@
 use crate::{
     guest,
     plan::Plan,
-    setup,
-    steps,
+    setup, steps,
     sys::{
         link,
         netns::{Netns, Role},
@@ -98,7 +97,7 @@ fn network(plan: Option<&Plan>) -> Vec<Finding> {
         }
     };
     let mut findings = vec![finding("network namespaces", Ok("can be made".into()))];
-    if plan.is_none_or(Plan::needs_netem) {
+    if plan.is_none_or(Plan::needs_shaping) {
         let tbf = Tbf { rate_bps: 1_000_000, burst_bytes: 10_000, limit_bytes: 10_000 };
         for (name, wish) in
             [("sch_tbf", Qdisc::Tbf(tbf)), ("sch_netem", Qdisc::Netem(Netem::default()))]

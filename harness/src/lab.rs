@@ -23,7 +23,7 @@ use crate::{
         netlink::Request,
         netns::{Netns, Role},
         offload,
-        qdisc::{self, Netem, Qdisc, Tbf},
+        qdisc::{self, Loss, Netem, Qdisc, Tbf},
     },
 };
 use anyhow::{Context, Result};
@@ -405,10 +405,20 @@ fn netem(delay: &DelayStage, seed: u64) -> Netem {
     Netem {
         delay_ns: delay.delay_ns,
         jitter_ns: delay.jitter_ns,
-        jitter_reorders: false,
-        loss_ratio: match delay.loss {
-            LossPlan::Random { ratio } => ratio,
-            LossPlan::GilbertElliott { .. } => 0.0,
+        jitter_reorders: delay.jitter_reorders,
+        loss: match delay.loss {
+            LossPlan::Random { ratio } => Loss::Random { ratio },
+            LossPlan::GilbertElliott {
+                to_bad_ratio,
+                to_good_ratio,
+                bad_loss_ratio,
+                good_loss_ratio,
+            } => Loss::GilbertElliott {
+                to_bad_ratio,
+                to_good_ratio,
+                bad_loss_ratio,
+                good_loss_ratio,
+            },
         },
         duplicate_ratio: delay.duplicate_ratio,
         corrupt_ratio: delay.corrupt_ratio,

@@ -15,7 +15,7 @@ pub use network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan, RulePl
 pub use shape::{DelayStage, LossPlan, RateStage, ShapePlan, TraceStage};
 pub use timeline::{Action, StepPlan, When};
 
-use crate::spec::{Expect, Role};
+use crate::spec::{Expect, Links, Role};
 use indexmap::IndexMap;
 use limosa_record::{
     node::{Scheme, Transport},
@@ -32,6 +32,8 @@ pub const SERVER_PORT: u16 = 4433;
 pub struct Plan {
     /// What it is called and what it shows.
     pub experiment: About,
+    /// What shall carry the packets of shaped links.
+    pub links: Links,
     /// The network that each trial builds.
     pub network: Network,
     /// The processes, by name.
@@ -133,9 +135,20 @@ impl Plan {
         self.variants.values().any(|v| v.timeline.iter().any(moves))
     }
 
-    /// Whether any link has a delay stage, that is, needs netem.
-    pub fn needs_netem(&self) -> bool {
-        self.network.links.iter().any(|l| l.a_to_b.is_some() || l.b_to_a.is_some())
+    /// Whether any link has a shape, that is, needs netem or the engine.
+    pub fn needs_shaping(&self) -> bool {
+        self.network.needs_shaping()
+    }
+
+    /// Whether any link plays a recording, now or during a trial, which the kernel cannot.
+    pub fn needs_user_links(&self) -> bool {
+        let plays = |s: &Option<ShapePlan>| s.as_ref().is_some_and(|s| s.trace.is_some());
+        let step = |s: &StepPlan| match &s.action {
+            Action::Shape { a_to_b, b_to_a, .. } => plays(a_to_b) || plays(b_to_a),
+            _ => false,
+        };
+        self.network.needs_user_links()
+            || self.variants.values().any(|v| v.timeline.iter().any(step))
     }
 }
 

@@ -5,11 +5,13 @@
 
 mod load;
 mod named;
+mod trace;
 
 pub use load::{
     Document, Location, Problem, SpecError, Step as PathStep, load_experiment, load_topology,
 };
 pub use named::Named;
+pub use trace::{Trace, Traces};
 
 use limosa_record::{
     node::{Congestion, Ladder, Profile, Scheme},
@@ -110,7 +112,7 @@ pub struct Link {
 }
 
 /// What happens to packets in one direction of a link.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Shape {
     /// Rate of the token bucket (tbf). Unlimited when left out.
@@ -122,6 +124,11 @@ pub struct Shape {
     /// Longest time in the queue, in tc's sense: the queue holds rate × latency + burst.
     #[serde(default)]
     pub latency: Option<Time>,
+    /// A recorded link instead of `rate`, in user-space links: a file in mahimahi's format, its path
+    /// from this file's folder. Each line is a time in ms at which 1500 bytes may pass; after the
+    /// last one the recording starts again.
+    #[serde(default)]
+    pub trace: Option<String>,
     /// Size of the queue before the rate limit, instead of `latency`. One bandwidth-delay product
     /// of the link's round trip, and 32 packets at the least, when both are left out.
     #[serde(default)]
@@ -132,9 +139,15 @@ pub struct Shape {
     /// Uniform variation of the delay, ± this; keeps the order of packets.
     #[serde(default)]
     pub jitter: Option<Time>,
+    /// Jitter may change the order of packets.
+    #[serde(default)]
+    pub jitter_reorder: bool,
     /// Share of packets lost at random.
     #[serde(default)]
     pub loss: Option<Ratio>,
+    /// Losses that come in bursts, instead of `loss`.
+    #[serde(default)]
+    pub burst_loss: Option<BurstLoss>,
     /// Share of packets sent twice.
     #[serde(default)]
     pub duplicate: Option<Ratio>,
@@ -144,6 +157,46 @@ pub struct Shape {
     /// Share of packets that skip the delay and so overtake others.
     #[serde(default)]
     pub reorder: Option<Ratio>,
+}
+
+/// Gilbert-Elliott loss: the link is good or bad, and each packet finds it in one of the two (tc's
+/// `loss gemodel p r 1-h 1-k`).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BurstLoss {
+    /// Probability per packet that a good link turns bad (tc's `p`).
+    pub to_bad: Ratio,
+    /// Probability per packet that a bad link turns good (tc's `r`).
+    pub to_good: Ratio,
+    /// Share of packets lost while it is bad (tc's `1-h`); all when left out.
+    #[serde(default = "all")]
+    pub loss_in_bad: Ratio,
+    /// Share of packets lost while it is good (tc's `1-k`); none when left out.
+    #[serde(default = "none")]
+    pub loss_in_good: Ratio,
+}
+
+fn all() -> Ratio {
+    Ratio(1.0)
+}
+
+fn none() -> Ratio {
+    Ratio(0.0)
+}
+
+/// What carries the packets of shaped links.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, clap::ValueEnum,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Links {
+    /// The kernel where it has netem (and the links can be done by it), else user space.
+    #[default]
+    Auto,
+    /// The kernel's tbf and netem.
+    Kernel,
+    /// Limosa's own engine between two TAP devices.
+    User,
 }
 
 /// An experiment: who talks to whom over which network, what happens when, and how often.
@@ -159,6 +212,9 @@ pub struct Experiment {
     pub topology: String,
     /// How often each variant is tried.
     pub repetitions: u32,
+    /// What carries the packets of shaped links; `auto` when left out.
+    #[serde(default)]
+    pub links: Links,
     /// Seed of the whole experiment; a trial's own is a hash of it, the variant and the repetition.
     #[serde(default = "one")]
     pub seed: u64,

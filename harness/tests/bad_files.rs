@@ -116,6 +116,12 @@ fn each_mistake_is_told_with_its_place() {
         ("not YAML", "workload:", "workload: [}"),
         ("wrong type", "repetitions: 3", "repetitions: [3]"),
         ("name that is a path", "  quic-none:", "  ../quic:"),
+        ("unknown links", "repetitions: 3", "repetitions: 3\nlinks: fast"),
+        (
+            "a new shape with two losses",
+            "    checkpoint: {node: server, as: image}",
+            "    shape: {link: switch--router, both: {loss: 1%, burst_loss: {to_bad: 1%, to_good: 30%}}}",
+        ),
     ];
     let in_topology = [
         ("duplicate node", "  server-b: {}", "  server-a: {}"),
@@ -153,8 +159,17 @@ fn each_mistake_is_told_with_its_place() {
         ("both shapes", "shape: {", "a_to_b: {}, shape: {"),
         ("link to itself", "router.eth1, server-a.eth0", "router.eth1, router.eth4"),
         ("no server", "  server-a: {}", "  servr-a: {}"),
+        ("rate and recording", "delay: 5ms", "trace: good.trace"),
+        ("no recording", "rate: 10Mbit/s", "trace: none.trace"),
+        ("a folder as a recording", "rate: 10Mbit/s", "trace: ."),
+        ("bad recording", "rate: 10Mbit/s", "trace: bad.trace"),
+        ("disorder without jitter", "delay: 5ms", "delay: 5ms, jitter_reorder: true"),
+        ("bad for ever", "delay: 5ms", "burst_loss: {to_bad: 1%, to_good: 0%}"),
+        ("half a burst", "delay: 5ms", "burst_loss: {to_bad: 1%}"),
     ];
     let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("good.trace"), "1\n2\n").unwrap();
+    fs::write(folder.path().join("bad.trace"), "1\n2\n1.5\n").unwrap();
     let mut told = String::new();
     let files = [(&in_experiment[..], true), (&in_topology[..], false)];
     for (mistakes, experiment) in files {
@@ -172,6 +187,20 @@ fn each_mistake_is_told_with_its_place() {
         }
     }
     insta::assert_snapshot!(told);
+}
+
+#[test]
+fn a_recording_in_the_kernel_names_who_can_play_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("good.trace"), "1\n2\n").unwrap();
+    let topology = TOPOLOGY.replace("rate: 10Mbit/s", "trace: good.trace");
+    let plan = load(folder.path(), EXPERIMENT, &topology).unwrap();
+    assert!(plan.needs_user_links());
+    let kernel = EXPERIMENT.replace("repetitions: 3", "repetitions: 3\nlinks: kernel");
+    let error = load(folder.path(), &kernel, &topology).unwrap_err().to_string();
+    let error = error.replace(&format!("{}/", folder.path().display()), "");
+    assert!(error.starts_with("net.yaml:10:50: links in the kernel cannot play"), "{error}");
+    assert!(error.contains("`links: user` can"), "{error}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn resolve(text: &str) -> Network {
     let file = folder.path().join("net.yaml");
     fs::write(&file, text).unwrap();
     let topology = spec::load_topology(&file).unwrap_or_else(|e| panic!("{e}\n{text}"));
-    plan::resolve_topology(&topology).unwrap_or_else(|e| panic!("{e}\n{text}"))
+    plan::resolve_topology(&topology, spec::Links::Auto).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 
 /// Follows the main tables from a place to an address; how many routers that took.
@@ -93,7 +93,7 @@ proptest! {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.yaml");
         fs::write(&file, text).unwrap();
-        let _ = spec::load_topology(&file).map(|t| plan::resolve_topology(&t));
+        let _ = spec::load_topology(&file).map(|t| plan::resolve_topology(&t, spec::Links::Auto));
         let _ = spec::load_experiment(&file);
     }
 

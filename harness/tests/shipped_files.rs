@@ -28,7 +28,7 @@ fn all_experiments_have_a_plan() {
 fn all_topologies_are_used_right() {
     for file in yaml_files("topologies") {
         let topology = spec::load_topology(&file).unwrap_or_else(|e| panic!("{e}"));
-        plan::resolve_topology(&topology).unwrap_or_else(|e| panic!("{e}"));
+        plan::resolve_topology(&topology, spec::Links::Auto).unwrap_or_else(|e| panic!("{e}"));
     }
 }
 

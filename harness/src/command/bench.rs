@@ -5,7 +5,7 @@ use crate::{
     cli::exit,
     lab::Lab,
     plan::{self, Network},
-    spec::{Document, Family, Kind, Link, Named, Place, Topology},
+    spec::{Document, Family, Kind, Link, Links, Named, Place, Topology},
     sys::{link, netns::Netns},
 };
 use anyhow::{Context, Result, bail};
@@ -89,6 +89,11 @@ fn star(hosts: usize) -> Result<Network> {
         nodes,
         links: ends.map(link).collect(),
     };
-    let document = Document { path: PathBuf::from("star.yaml"), text: String::new(), value };
-    plan::resolve_topology(&document).context("plan a star")
+    let document = Document {
+        path: PathBuf::from("star.yaml"),
+        text: String::new(),
+        value,
+        traces: Default::default(),
+    };
+    plan::resolve_topology(&document, Links::Auto).context("plan a star")
 }

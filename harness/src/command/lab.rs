@@ -5,7 +5,7 @@ use crate::{
     cli::exit,
     lab::{Lab, pinned::PinnedLab},
     leftovers, plan,
-    spec::{self, Kind},
+    spec::{self, Kind, Links},
     sys::{
         link,
         qdisc::{self, Qdisc},
@@ -17,9 +17,9 @@ use serde_json::json;
 use std::{os::unix::process::CommandExt, path::Path, process::Command};
 
 /// `limosa up TOPOLOGY`
-pub(super) fn up(topology: &Path, name: Option<&str>) -> Result<u8> {
+pub(super) fn up(topology: &Path, name: Option<&str>, links: Links) -> Result<u8> {
     let document = spec::load_topology(topology)?;
-    let network = plan::resolve_topology(&document)?;
+    let network = plan::resolve_topology(&document, links)?;
     become_root()?;
     let stem = topology.file_stem().map(|s| s.to_string_lossy().into_owned());
     let name = name.map(ToOwned::to_owned).or(stem).context("the lab has no name")?;
@@ -125,12 +125,23 @@ fn describe(qdisc: &Qdisc) -> String {
             Size(t.limit_bytes.into())
         ),
         Qdisc::Netem(n) => format!(
-            "delay {} jitter {} loss {} seed {}",
+            "delay {} jitter {} {} seed {}",
             Time(n.delay_ns),
             Time(n.jitter_ns),
-            limosa_record::unit::Ratio(n.loss_ratio),
+            loss(n.loss),
             n.seed.map_or("none".into(), |s| s.to_string())
         ),
+    }
+}
+
+fn loss(loss: Loss) -> String {
+    match loss {
+        Loss::Random { ratio } => format!("loss {}", Ratio(ratio)),
+        Loss::GilbertElliott { to_bad_ratio, to_good_ratio, bad_loss_ratio, good_loss_ratio } => {
+            let [to_bad, to_good, bad, good] =
+                [to_bad_ratio, to_good_ratio, bad_loss_ratio, good_loss_ratio].map(Ratio);
+            format!("burst loss to bad {to_bad}, to good {to_good}, in bad {bad}, in good {good}")
+        }
     }
 }
 

@@ -48,6 +48,7 @@ pub(super) fn demo(verbose: u8) -> Result<u8> {
         jobs: 1,
         resume: false,
         on: On::Auto,
+        links: None,
         out: "results".into(),
         into: None,
     };
@@ -98,7 +99,7 @@ pub(super) fn get_criu() -> Result<()> {
 }
 
 fn narrowed(file: &Path, args: &RunArgs) -> Result<Plan> {
-    let mut plan = show::load(file)?;
+    let mut plan = show::load(file, args.links)?;
     for wanted in &args.only {
         if !plan.variants.contains_key(wanted) {
             let known = plan.variants.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>();

@@ -5,20 +5,20 @@ use crate::{
     cli::{Format, exit},
     doctor::{self, Finding},
     plan::{self, Action, LossPlan, Plan, ShapePlan, StepPlan, When},
-    spec,
+    spec::{self, Links},
 };
 use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use limosa_analysis::Analysis;
 use limosa_record::{
     dir::RunDir,
-    unit::{Rate, Size, Time},
+    unit::{Rate, Ratio, Size, Time},
 };
 use std::path::{Path, PathBuf};
 
 /// `limosa doctor [FILE]`
 pub(super) fn doctor(file: Option<&Path>, json: bool) -> Result<u8> {
-    let plan = file.map(load).transpose()?;
+    let plan = file.map(|file| load(file, None)).transpose()?;
     let report = runtime()?.block_on(doctor::examine(plan.as_ref()));
     if json {
         println!("{:#}", serde_json::to_value(&report)?);
@@ -47,15 +47,18 @@ fn print_finding(finding: &Finding) {
     }
 }
 
-/// The plan of an experiment file.
-pub(super) fn load(file: &Path) -> Result<Plan, spec::SpecError> {
-    let (experiment, topology) = spec::load_experiment(file)?;
+/// The plan of an experiment file; `links` takes the place of the file's own.
+pub(super) fn load(file: &Path, links: Option<Links>) -> Result<Plan, spec::SpecError> {
+    let (mut experiment, topology) = spec::load_experiment(file)?;
+    if let Some(links) = links {
+        experiment.value.links = links;
+    }
     plan::resolve(&experiment, &topology)
 }
 
 /// `limosa plan FILE`
-pub(super) fn plan(file: &Path, json: bool) -> Result<u8> {
-    let plan = load(file)?;
+pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> {
+    let plan = load(file, links)?;
     if json {
         println!("{:#}", serde_json::to_value(&plan)?);
         return Ok(exit::OK);
@@ -80,7 +83,13 @@ pub(super) fn plan(file: &Path, json: bool) -> Result<u8> {
         let interfaces = interfaces.collect::<Vec<_>>().join("; ");
         println!("  {name:<12} {:<7} {interfaces}", kind.as_str().unwrap_or_default());
     }
-    println!("\nlinks:");
+    let carrier = match plan.links {
+        Links::Auto if plan.needs_user_links() => "in user space, for a recording is among them",
+        Links::Auto => "in the kernel where it has netem, else in user space",
+        Links::Kernel => "in the kernel",
+        Links::User => "in user space",
+    };
+    println!("\nlinks ({carrier}):");
     for link in &plan.network.links {
         let [a, b] = &link.ends;
         println!("  {}.{} — {}.{}", a.0, a.1, b.0, b.1);
@@ -118,14 +127,33 @@ fn shape(shape: &ShapePlan) -> String {
         words.push(format!("burst {}", Size(rate.burst_bytes.into())));
         words.push(format!("queue {}", Size(rate.limit_bytes.into())));
     }
+    if let Some(trace) = &shape.trace {
+        let length = Time::from_millis(trace.opportunities_ms.last().copied().unwrap_or(0).into());
+        let packets = trace.opportunities_ms.len();
+        words.push(format!("recording of {packets} packets in {length}"));
+        words.push(format!("queue {}", Size(trace.limit_bytes.into())));
+    }
     let d = &shape.delay;
     words.push(format!("delay {}", Time(d.delay_ns)));
     if d.jitter_ns > 0 {
-        words.push(format!("jitter {}", Time(d.jitter_ns)));
+        let order = if d.jitter_reorders { " with reordering" } else { "" };
+        words.push(format!("jitter {}{order}", Time(d.jitter_ns)));
     }
     let random_loss = match d.loss {
         LossPlan::Random { ratio } => ratio,
-        LossPlan::GilbertElliott { .. } => 0.0,
+        LossPlan::GilbertElliott {
+            to_bad_ratio,
+            to_good_ratio,
+            bad_loss_ratio,
+            good_loss_ratio,
+        } => {
+            let [to_bad, to_good, bad, good] =
+                [to_bad_ratio, to_good_ratio, bad_loss_ratio, good_loss_ratio].map(Ratio);
+            words.push(format!(
+                "burst loss (to bad {to_bad}, to good {to_good}, lost in bad {bad}, in good {good})"
+            ));
+            0.0
+        }
     };
     for (name, ratio) in [
         ("loss", random_loss),
@@ -134,7 +162,7 @@ fn shape(shape: &ShapePlan) -> String {
         ("reorder", d.reorder_ratio),
     ] {
         if ratio > 0.0 {
-            words.push(format!("{name} {}", limosa_record::unit::Ratio(ratio)));
+            words.push(format!("{name} {}", Ratio(ratio)));
         }
     }
     words.push(format!("line of {} packets", d.limit_packets));

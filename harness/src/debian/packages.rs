@@ -79,8 +79,9 @@ pub fn unpack(packages: &[PathBuf], excluded: &[&str], root: &Path, log: &Log) -
     // The folders that are links (bin, lib, sbin) must exist as such before anything is put below them.
     let (base, rest): (Vec<_>, Vec<_>) =
         rest.into_iter().partition(|path| path.to_string_lossy().contains("/base-files_"));
-    let unpack_all =
-        |paths: &[&PathBuf]| paths.iter().try_for_each(|path| unpack_one(path, excluded, root, log));
+    let unpack_all = |paths: &[&PathBuf]| {
+        paths.iter().try_for_each(|path| unpack_one(path, excluded, root, log))
+    };
     unpack_all(&base)?;
     std::thread::scope(|scope| {
         let kernel = scope.spawn(|| unpack_all(&kernel));
@@ -128,8 +129,9 @@ fn status(wish: &Packages) -> String {
     };
     format!(
         "Package: limosa-without\nStatus: install ok installed\nVersion: 1\nArchitecture: all\nMaintainer: limosa\n\
-         Description: stands for what is done without\n{}\n"
-        , provides)
+         Description: stands for what is done without\n{}\n",
+        provides
+    )
 }
 
 /// How the machine reaches the network (proxies, certificates, time-outs), out of `apt-config dump`.

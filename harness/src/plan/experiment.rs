@@ -5,8 +5,8 @@ use super::{
     VariantPlan, network, seed_of, timeline,
 };
 use crate::spec::{
-    Document, Experiment, Kind, Node, Problem, Reference, Role, SpecError, Topology, Transport,
-    Variant,
+    Document, Experiment, Kind, Links, Node, Problem, Reference, Role, SpecError, Topology,
+    Transport, Variant,
 };
 use indexmap::IndexMap;
 use limosa_record::{
@@ -33,8 +33,8 @@ pub fn resolve(
     topology: &Document<Topology>,
 ) -> Result<Plan, SpecError> {
     let mut problems = Vec::new();
-    let network = network::resolve(topology, &mut problems);
     let spec = &experiment.value;
+    let network = network::resolve(topology, spec.links, &mut problems);
     check_numbers(experiment, &mut problems);
     let download = download(experiment, &mut problems);
     let Some(network) = network else { return Err(SpecError(problems)) };
@@ -80,16 +80,27 @@ pub fn resolve(
     let trials = trials(&about, &variants);
     let time_limit = spec.time_limit;
     let expect = expectations(spec, &nodes);
-    Ok(Plan { experiment: about, network, nodes, download, variants, trials, time_limit, expect })
+    let links = spec.links;
+    Ok(Plan {
+        experiment: about,
+        links,
+        network,
+        nodes,
+        download,
+        variants,
+        trials,
+        time_limit,
+        expect,
+    })
 }
 
 /// Only the network of a topology, for `limosa up`.
 ///
 /// # Errors
 /// All that is wrong with the file.
-pub fn resolve_topology(topology: &Document<Topology>) -> Result<Network, SpecError> {
+pub fn resolve_topology(topology: &Document<Topology>, links: Links) -> Result<Network, SpecError> {
     let mut problems = Vec::new();
-    network::resolve(topology, &mut problems).ok_or(SpecError(problems))
+    network::resolve(topology, links, &mut problems).ok_or(SpecError(problems))
 }
 
 /// Repetition by repetition, so that a run that is cut off has some of every variant.

@@ -12,7 +12,7 @@ use super::{
     addresses, routes,
     shape::{self, ShapePlan},
 };
-use crate::spec::{Document, Kind, Link, Problem, Shape, Topology};
+use crate::spec::{Document, Kind, Link, Links, Problem, Shape, Topology};
 use indexmap::IndexMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,17 @@ pub struct LinkPlan {
 }
 
 impl Network {
+    /// Whether any link has a shape.
+    pub fn needs_shaping(&self) -> bool {
+        self.links.iter().any(|l| l.a_to_b.is_some() || l.b_to_a.is_some())
+    }
+
+    /// Whether any link plays a recording, which only user-space links can.
+    pub fn needs_user_links(&self) -> bool {
+        let both = self.links.iter().flat_map(|l| [&l.a_to_b, &l.b_to_a]);
+        both.flatten().any(|s| s.trace.is_some())
+    }
+
     /// An interface of a place by name.
     pub fn interface(&self, place: &str, name: &str) -> Option<&InterfacePlan> {
         self.places.get(place)?.interfaces.iter().find(|i| i.name == name)
@@ -142,10 +153,11 @@ impl Network {
 /// Resolves a topology, adding what is wrong with it to `problems`.
 pub(super) fn resolve(
     topology: &Document<Topology>,
+    links: Links,
     problems: &mut Vec<Problem>,
 ) -> Option<Network> {
     let before = problems.len();
-    let mut network = places_and_links(topology, problems);
+    let mut network = places_and_links(topology, links, problems);
     if problems.len() > before {
         return None;
     }
@@ -158,7 +170,11 @@ pub(super) fn resolve(
     Some(network)
 }
 
-fn places_and_links(topology: &Document<Topology>, problems: &mut Vec<Problem>) -> Network {
+fn places_and_links(
+    topology: &Document<Topology>,
+    backend: Links,
+    problems: &mut Vec<Problem>,
+) -> Network {
     let spec = &topology.value;
     // A shape of both directions would tell its problem twice.
     let mut complain = |way: &[crate::spec::PathStep], message, hint| {
@@ -227,11 +243,11 @@ fn places_and_links(topology: &Document<Topology>, problems: &mut Vec<Problem>) 
         let mut resolved = shapes.map(|(field, shape)| {
             let shape = shape?;
             let failed = |(name, why): shape::FieldError| {
-                let given = field_is_given(shape, name);
+                let given = shape::is_given(shape, name);
                 let way = if given { [at(field), vec![name.into()]].concat() } else { at(field) };
                 complain(&way, why, None);
             };
-            shape::resolve(shape).map_err(failed).ok()
+            shape::resolve(shape, &topology.traces, backend).map_err(failed).ok()
         });
         let [a_to_b, b_to_a] = [resolved[0].take(), resolved[1].take()];
         links.push(LinkPlan { name, ends: [a, b], a_to_b, b_to_a });
@@ -255,10 +271,13 @@ fn link_shapes(link: &Link) -> [(&'static str, Option<&Shape>); 2] {
         rate: None,
         burst: None,
         latency: None,
+        trace: None,
         queue: None,
         delay: None,
         jitter: None,
+        jitter_reorder: false,
         loss: None,
+        burst_loss: None,
         duplicate: None,
         corrupt: None,
         reorder: None,
@@ -269,11 +288,6 @@ fn link_shapes(link: &Link) -> [(&'static str, Option<&Shape>); 2] {
     let any = link.a_to_b.is_some() || link.b_to_a.is_some();
     let open = any.then_some(OPEN);
     [("a_to_b", link.a_to_b.as_ref().or(open)), ("b_to_a", link.b_to_a.as_ref().or(open))]
-}
-
-fn field_is_given(shape: &Shape, field: &str) -> bool {
-    let json = serde_json::to_value(shape).unwrap_or_default();
-    json.get(field).is_some_and(|v| !v.is_null())
 }
 
 fn check_interface_name(name: &str) -> Result<(), String> {

@@ -1,8 +1,8 @@
 //! A link's shape in the terms of the two stages that make it: rate and queue (tbf), then delay
 //! and loss (netem), on different devices.
 
-use crate::spec::Shape;
-use limosa_record::unit::{Rate, Size, Time};
+use crate::spec::{Links, Shape, Trace, Traces};
+use limosa_record::unit::{Rate, Ratio, Time};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a full Ethernet frame without its checksum: 1500 of payload and 14 of header.
@@ -10,6 +10,9 @@ pub(super) const FRAME_BYTES: u64 = 1514;
 
 /// Packets that the delay line may hold beyond what rate × delay asks for.
 const SLACK_PACKETS: u64 = 1_000;
+
+/// Bytes that pass at one opportunity of a recording.
+const OPPORTUNITY_BYTES: u64 = 1_500;
 
 /// The rate a delay line is made for when the link has no rate limit.
 const UNLIMITED: Rate = Rate(10_000_000_000);
@@ -94,54 +97,132 @@ pub struct DelayStage {
 /// A field that is wrong, and why.
 pub(super) type FieldError = (&'static str, String);
 
-/// Computes both stages, or says which field is wrong.
-pub(super) fn resolve(shape: &Shape) -> Result<ShapePlan, FieldError> {
-    let Shape { rate, burst, latency, queue, delay, jitter, loss, duplicate, corrupt, reorder } =
-        *shape;
-    for (name, given) in
-        [("burst", burst.is_some()), ("latency", latency.is_some()), ("queue", queue.is_some())]
-    {
-        if given && rate.is_none() {
-            return Err((name, format!("`{name}` means nothing without `rate`")));
-        }
+/// Computes both stages, or says which field is wrong. A trace is refused where the links are the
+/// kernel's.
+pub(super) fn resolve(
+    shape: &Shape,
+    traces: &Traces,
+    links: Links,
+) -> Result<ShapePlan, FieldError> {
+    let (rate, delay) = (shape.rate, shape.delay.unwrap_or_default());
+    check_queue(shape)?;
+    if shape.trace.is_some() && links == Links::Kernel {
+        return Err((
+            "trace",
+            "links in the kernel cannot play a recording; `links: user` can (`--links user`)"
+                .into(),
+        ));
     }
-    let delay_time = delay.unwrap_or_default();
-    if delay_time > Time::from_secs(60) {
-        return Err(("delay", format!("a delay of {delay_time} is more than a minute")));
+    if delay > Time::from_secs(60) {
+        return Err(("delay", format!("a delay of {delay} is more than a minute")));
     }
-    let jitter = jitter.unwrap_or_default();
-    if jitter > delay_time {
-        return Err(("jitter", format!("a jitter of {jitter} exceeds the delay of {delay_time}")));
+    let jitter = shape.jitter.unwrap_or_default();
+    if jitter > delay {
+        return Err(("jitter", format!("a jitter of {jitter} exceeds the delay of {delay}")));
     }
-    if reorder.is_some_and(|r| r.0 > 0.0) && delay_time == Time(0) {
+    if shape.jitter_reorder && jitter == Time(0) {
+        return Err(("jitter_reorder", "`jitter_reorder` means nothing without `jitter`".into()));
+    }
+    if shape.reorder.is_some_and(|r| r.0 > 0.0) && delay == Time(0) {
         return Err(("reorder", "packets can only overtake where there is a `delay`".into()));
     }
-    let rate = rate.map(|rate| rate_stage(rate, burst, latency, queue, delay_time)).transpose()?;
-    let line_bps = u128::from(rate.map_or(UNLIMITED.0, |r| r.rate_bps));
-    let longest_ns = u128::from(delay_time.0 + jitter.0);
-    let in_flight = 2 * line_bps * longest_ns / 8_000_000_000 / u128::from(FRAME_BYTES);
+    let loss = loss(shape)?;
+    let trace = shape.trace.as_ref().and_then(|name| traces.get(name));
+    let trace = trace.map(|trace| trace_stage(trace, shape, delay)).transpose()?;
+    let rate = rate.map(|rate| rate_stage(rate, shape, delay)).transpose()?;
+    let line_bps = match (&rate, &trace) {
+        (Some(rate), _) => rate.rate_bps,
+        // A recording may give all of its second at once.
+        (None, Some(_)) | (None, None) => UNLIMITED.0,
+    };
+    let longest_ns = u128::from(delay.0 + jitter.0);
+    let in_flight = 2 * u128::from(line_bps) * longest_ns / 8_000_000_000 / u128::from(FRAME_BYTES);
     let limit_packets = u32::try_from(in_flight + u128::from(SLACK_PACKETS)).unwrap_or(u32::MAX);
-    let ratio = |r: Option<limosa_record::unit::Ratio>| r.map_or(0.0, |r| r.0);
+    let ratio = |r: Option<Ratio>| r.map_or(0.0, |r| r.0);
     let delay = DelayStage {
-        delay_ns: delay_time.0,
+        delay_ns: delay.0,
         jitter_ns: jitter.0,
-        jitter_reorders: false,
-        loss: LossPlan::Random { ratio: ratio(loss) },
-        duplicate_ratio: ratio(duplicate),
-        corrupt_ratio: ratio(corrupt),
-        reorder_ratio: ratio(reorder),
+        jitter_reorders: shape.jitter_reorder,
+        loss,
+        duplicate_ratio: ratio(shape.duplicate),
+        corrupt_ratio: ratio(shape.corrupt),
+        reorder_ratio: ratio(shape.reorder),
         limit_packets,
     };
-    Ok(ShapePlan { rate, trace: None, delay })
+    Ok(ShapePlan { rate, trace, delay })
 }
 
-fn rate_stage(
-    rate: Rate,
-    burst: Option<Size>,
-    latency: Option<Time>,
-    queue: Option<Size>,
-    delay: Time,
-) -> Result<RateStage, FieldError> {
+/// Whether the user wrote a field, so that a problem can point there.
+pub(super) fn is_given(shape: &Shape, field: &str) -> bool {
+    let json = serde_json::to_value(shape).unwrap_or_default();
+    json.get(field).is_some_and(|v| !v.is_null() && *v != false)
+}
+
+/// Which fields exclude each other, and which need another.
+fn check_queue(shape: &Shape) -> Result<(), FieldError> {
+    let given = [
+        ("rate", shape.rate.is_some()),
+        ("burst", shape.burst.is_some()),
+        ("latency", shape.latency.is_some()),
+    ];
+    if shape.trace.is_some() {
+        return match given.iter().find(|(_, given)| *given) {
+            Some((name, _)) => Err((name, format!("`trace` takes the place of `{name}`"))),
+            None => Ok(()),
+        };
+    }
+    let lone = [given[1], given[2], ("queue", shape.queue.is_some())];
+    match lone.iter().find(|(_, given)| *given && shape.rate.is_none()) {
+        Some((name, _)) => Err((name, format!("`{name}` means nothing without `rate`"))),
+        None => Ok(()),
+    }
+}
+
+fn loss(shape: &Shape) -> Result<LossPlan, FieldError> {
+    match (shape.loss, shape.burst_loss) {
+        (Some(_), Some(_)) => {
+            Err(("burst_loss", "`loss` and `burst_loss` both say which packets are lost".into()))
+        }
+        (loss, None) => Ok(LossPlan::Random { ratio: loss.map_or(0.0, |r| r.0) }),
+        (None, Some(b)) => {
+            if b.to_bad.0 > 0.0 && b.to_good.0 == 0.0 {
+                return Err(("burst_loss", "with `to_good: 0%` a bad link is bad for ever".into()));
+            }
+            Ok(LossPlan::GilbertElliott {
+                to_bad_ratio: b.to_bad.0,
+                to_good_ratio: b.to_good.0,
+                bad_loss_ratio: b.loss_in_bad.0,
+                good_loss_ratio: b.loss_in_good.0,
+            })
+        }
+    }
+}
+
+/// The queue is that of a rate stage at the recording's mean rate.
+fn trace_stage(trace: &Trace, shape: &Shape, delay: Time) -> Result<TraceStage, FieldError> {
+    let ms = trace.opportunities_ms.last().copied().unwrap_or(1);
+    let bits = trace.opportunities_ms.len() as u128 * u128::from(OPPORTUNITY_BYTES) * 8;
+    let bps = bits * 1_000 / u128::from(ms.max(1));
+    let frame = u128::from(FRAME_BYTES);
+    let limit = match shape.queue {
+        Some(queue) => queue.0.into(),
+        None => (bps * u128::from(2 * delay.0) / 8_000_000_000).max(32 * frame),
+    };
+    if limit < frame {
+        return Err(("queue", format!("a queue of {limit}B does not hold a packet")));
+    }
+    Ok(TraceStage {
+        opportunities_ms: trace.opportunities_ms.clone(),
+        limit_bytes: fits(limit, "queue")?,
+    })
+}
+
+fn fits(value: u128, field: &'static str) -> Result<u32, FieldError> {
+    u32::try_from(value).map_err(|_| (field, format!("`{field}` asks for more than 4 GiB")))
+}
+
+fn rate_stage(rate: Rate, shape: &Shape, delay: Time) -> Result<RateStage, FieldError> {
+    let Shape { burst, latency, queue, .. } = *shape;
     if rate < Rate(8_000) || rate > Rate(100_000_000_000) {
         return Err(("rate", format!("a rate of {rate} is outside 8kbit/s to 100Gbit/s")));
     }
@@ -166,9 +247,6 @@ fn rate_stage(
     if limit < frame {
         return Err((field, format!("a queue of {limit}B does not hold a packet")));
     }
-    let fits = |value: u128, field| {
-        u32::try_from(value).map_err(|_| (field, format!("`{field}` asks for more than 4 GiB")))
-    };
     Ok(RateStage {
         rate_bps: rate.0,
         burst_bytes: fits(burst, "burst")?,
@@ -179,6 +257,16 @@ fn rate_stage(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::BurstLoss;
+
+    fn resolve(shape: &Shape) -> Result<ShapePlan, FieldError> {
+        super::resolve(shape, &recorded(), Links::Auto)
+    }
+
+    /// 100 opportunities in 100 ms: 12 Mbit/s.
+    fn recorded() -> Traces {
+        Traces::from([("t".into(), Trace { opportunities_ms: (1..=100).collect() })])
+    }
 
     fn shape(rate: &str, latency: &str, burst: &str, delay: &str) -> Shape {
         Shape {
@@ -214,8 +302,45 @@ mod tests {
         let mut lone = shape("1Mbit/s", "1ms", "4KB", "1ms");
         lone.rate = None;
         assert_eq!(field(&lone), "burst");
+        let mut disorderly = shape("1Mbit/s", "1ms", "4KB", "1ms");
+        disorderly.jitter_reorder = true;
+        assert_eq!(field(&disorderly), "jitter_reorder");
         let mut jittery = shape("1Mbit/s", "1ms", "4KB", "1ms");
         jittery.jitter = Some(Time::from_millis(2));
         assert_eq!(field(&jittery), "jitter");
+    }
+
+    #[test]
+    fn a_recording_takes_the_place_of_the_rate() {
+        let delay = Some(Time::from_millis(50));
+        let mut wish = Shape { trace: Some("t".into()), delay, ..Shape::default() };
+        let plan = resolve(&wish).unwrap();
+        // 12 Mbit/s × 100 ms
+        assert_eq!((plan.rate, plan.trace.map(|t| t.limit_bytes)), (None, Some(150_000)));
+        let (field, why) = super::resolve(&wish, &recorded(), Links::Kernel).unwrap_err();
+        assert!(field == "trace" && why.contains("`links: user` can"), "{why}");
+        wish.queue = Some("60KB".parse().unwrap());
+        assert_eq!(resolve(&wish).unwrap().trace.unwrap().limit_bytes, 60_000);
+        wish.rate = Some(Rate(1_000_000));
+        assert_eq!(resolve(&wish).unwrap_err().0, "rate");
+    }
+
+    #[test]
+    fn losses_are_random_or_come_in_bursts() {
+        let p = |percent: f64| Ratio(percent / 100.0);
+        let burst = BurstLoss {
+            to_bad: p(1.0),
+            to_good: p(30.0),
+            loss_in_bad: p(100.0),
+            loss_in_good: p(0.0),
+        };
+        let mut wish = Shape { burst_loss: Some(burst), ..Shape::default() };
+        let loss = resolve(&wish).unwrap().delay.loss;
+        let LossPlan::GilbertElliott { to_bad_ratio, bad_loss_ratio, .. } = loss else {
+            panic!("{loss:?}")
+        };
+        assert_eq!((to_bad_ratio, bad_loss_ratio), (0.01, 1.0));
+        wish.loss = Some(p(1.0));
+        assert_eq!(resolve(&wish).unwrap_err().0, "burst_loss");
     }
 }

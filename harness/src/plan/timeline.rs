@@ -275,10 +275,14 @@ fn reshape(
         return None;
     }
     let mut one = |field: &str, wish: Option<&crate::spec::Shape>| {
-        let failed = |(_, why): shape::FieldError, complain: &mut Complain<'_>| {
-            complain(&["shape".into(), field.into()], why, None);
+        let wish = wish?;
+        let (traces, links) = (&context.experiment.traces, context.experiment.value.links);
+        let failed = |(name, why): shape::FieldError| {
+            let way = ["shape".into(), field.into(), name.into()];
+            let shown = if shape::is_given(wish, name) { 3 } else { 2 };
+            complain(&way[..shown], why, None);
         };
-        wish.and_then(|s| shape::resolve(s).map_err(|e| failed(e, complain)).ok())
+        shape::resolve(wish, traces, links).map_err(failed).ok()
     };
     let a_to_b = one("a_to_b", spec.a_to_b.as_ref()).or_else(|| one("both", spec.both.as_ref()));
     let b_to_a = one("b_to_a", spec.b_to_a.as_ref()).or_else(|| one("both", spec.both.as_ref()));

@@ -22,8 +22,12 @@ pub const OVERRIDE: &str = "LIMOSA_CRIU";
 const PACKAGES: Packages = Packages { suite: "sid", names: &["criu"], done_without: "" };
 
 /// Reading matter, and what criu's libraries bring for other programs.
-const EXCLUDED: &[&str] =
-    &["./usr/share/doc", "./usr/share/man", "./usr/share/locale", "./usr/lib/x86_64-linux-gnu/gconv"];
+const EXCLUDED: &[&str] = &[
+    "./usr/share/doc",
+    "./usr/share/man",
+    "./usr/share/locale",
+    "./usr/lib/x86_64-linux-gnu/gconv",
+];
 
 /// A criu that has proved itself.
 #[derive(Debug, Clone)]
@@ -62,7 +66,10 @@ pub async fn get(limosa: &Path) -> Result<Working> {
         Ok(criu) => return Ok(criu),
         Err(lacks) => lacks,
     };
-    ensure!(std::env::var_os(OVERRIDE).is_none(), "{OVERRIDE} names one that does not work: {lacks:#}");
+    ensure!(
+        std::env::var_os(OVERRIDE).is_none(),
+        "{OVERRIDE} names one that does not work: {lacks:#}"
+    );
     let cache = Cache::find()?;
     let lock = cache.lock()?;
     let fetched = step("fetching a criu for this kernel", || fetch(&cache));
@@ -114,7 +121,8 @@ fn home(cache: &Cache) -> PathBuf {
 fn fetch(cache: &Cache) -> Result<()> {
     ensure!(std::env::consts::ARCH == "x86_64", "there is one for x86_64 only");
     ensure!(
-        crate::steps::find_tool("apt-get").is_some() && crate::steps::find_tool("dpkg-deb").is_some(),
+        crate::steps::find_tool("apt-get").is_some()
+            && crate::steps::find_tool("dpkg-deb").is_some(),
         "it is fetched by apt, which this machine lacks\n  hint: name a criu that works here with {OVERRIDE}"
     );
     remove_unfinished(&cache.path)?;

@@ -1,6 +1,9 @@
 //! Text to [`Experiment`] and [`Topology`], or an error with file, line, column and a hint.
 
-use super::{Experiment, FORMAT_VERSION, Topology};
+use super::{
+    Experiment, FORMAT_VERSION, Topology, Traces,
+    trace::{self, Shaped, Wrong},
+};
 use serde::{
     Deserialize,
     de::{self, DeserializeOwned, DeserializeSeed, IgnoredAny},
@@ -23,6 +26,8 @@ pub struct Document<T> {
     pub text: String,
     /// What it says.
     pub value: T,
+    /// The recordings that its shapes name.
+    pub traces: Traces,
 }
 
 /// A place in a file, both from 1.
@@ -171,7 +176,7 @@ fn topology_candidates(experiment: &Path, wanted: &str) -> Vec<PathBuf> {
 }
 
 /// Reads one file of either kind.
-fn load<T: DeserializeOwned>(path: &Path) -> Result<Document<T>, SpecError> {
+fn load<T: DeserializeOwned + Shaped>(path: &Path) -> Result<Document<T>, SpecError> {
     let failed = |message: String, hint: &str| {
         let hint = Some(hint.to_owned()).filter(|h| !h.is_empty());
         let file = path.to_owned();
@@ -194,7 +199,8 @@ fn load<T: DeserializeOwned>(path: &Path) -> Result<Document<T>, SpecError> {
     match unique.and_then(|()| serde_yaml::from_str(&text)) {
         Ok(value) => {
             check_version(path, &text)?;
-            Ok(Document { path: path.to_owned(), text, value })
+            let path = path.to_owned();
+            with_traces(Document { path, text, value, traces: Traces::new() })
         }
         Err(e) => {
             // A file of another version should be told so, not be blamed for unknown fields.
@@ -206,12 +212,37 @@ fn load<T: DeserializeOwned>(path: &Path) -> Result<Document<T>, SpecError> {
     }
 }
 
-fn plain_io(e: &std::io::Error) -> String {
+pub(super) fn plain_io(e: &std::io::Error) -> String {
     match e.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".into(),
         std::io::ErrorKind::PermissionDenied => "may not be read".into(),
         _ => e.to_string(),
     }
+}
+
+/// Reads the recordings that a file names.
+fn with_traces<T: Shaped>(mut document: Document<T>) -> Result<Document<T>, SpecError> {
+    let folder = document.path.parent().unwrap_or(Path::new("")).to_owned();
+    let (mut traces, mut problems) = (Traces::new(), Vec::new());
+    for (way, shape) in document.value.shapes() {
+        let Some(name) = &shape.trace else { continue };
+        if traces.contains_key(name) {
+            continue;
+        }
+        let file = folder.join(name);
+        match trace::read(&file).map_err(|wrong| *wrong) {
+            Ok(trace) => drop(traces.insert(name.clone(), trace)),
+            Err(Wrong::Content(problem)) => problems.push(problem),
+            Err(Wrong::Open(why)) => {
+                let way = [way, vec!["trace".into()]].concat();
+                let hint = Some("the path starts in the folder of this file".into());
+                let message = format!("`{}`: {why}", file.display());
+                problems.push(document.problem(&way, message, hint));
+            }
+        }
+    }
+    document.traces = traces;
+    if problems.is_empty() { Ok(document) } else { Err(SpecError(problems)) }
 }
 
 fn check_version(path: &Path, text: &str) -> Result<(), SpecError> {

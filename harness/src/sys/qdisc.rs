@@ -10,7 +10,7 @@
 
 use super::{netlink::Request, netns::Netns};
 use anyhow::{Context, Result, ensure};
-use netlink_packet_core::{DefaultNla, Emitable, NLA_HEADER_SIZE};
+use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLA_HEADER_SIZE, NLA_TYPE_MASK};
 use netlink_packet_route::{
     RouteNetlinkMessage as Message,
     tc::{TcAttribute, TcHandle, TcMessage, TcOption, TcStats2},
@@ -31,6 +31,27 @@ pub struct Tbf {
     pub limit_bytes: u32,
 }
 
+/// Which packets are dropped.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Loss {
+    /// Each independently.
+    Random {
+        /// Share of packets.
+        ratio: f64,
+    },
+    /// Gilbert-Elliott. A packet is dropped or not by the state it finds; then the state changes.
+    GilbertElliott {
+        /// Probability per packet of going from good to bad.
+        to_bad_ratio: f64,
+        /// Probability per packet of going from bad to good.
+        to_good_ratio: f64,
+        /// Share of packets dropped in the bad state.
+        bad_loss_ratio: f64,
+        /// Share of packets dropped in the good state.
+        good_loss_ratio: f64,
+    },
+}
+
 /// Delay, jitter and random faults; nothing here limits the rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Netem {
@@ -41,8 +62,8 @@ pub struct Netem {
     /// Whether jitter may change the order of packets. Else a packet leaves no earlier than the
     /// one before it, for which netem is given a rate of 8 Tbit/s.
     pub jitter_reorders: bool,
-    /// Share of packets dropped, each independently.
-    pub loss_ratio: f64,
+    /// Which packets are dropped.
+    pub loss: Loss,
     /// Share of packets doubled.
     pub duplicate_ratio: f64,
     /// Share of packets with one bit turned over.
@@ -65,7 +86,7 @@ impl Default for Netem {
             delay_ns: 0,
             jitter_ns: 0,
             jitter_reorders: false,
-            loss_ratio: 0.0,
+            loss: Loss::Random { ratio: 0.0 },
             duplicate_ratio: 0.0,
             corrupt_ratio: 0.0,
             reorder_ratio: 0.0,
@@ -121,11 +142,15 @@ const TCA_TBF_BURST: u16 = 6;
 
 const TCA_NETEM_REORDER: u16 = 3;
 const TCA_NETEM_CORRUPT: u16 = 4;
+const TCA_NETEM_LOSS: u16 = 5;
 const TCA_NETEM_RATE: u16 = 6;
 const TCA_NETEM_RATE64: u16 = 8;
 const TCA_NETEM_LATENCY64: u16 = 10;
 const TCA_NETEM_JITTER64: u16 = 11;
 const TCA_NETEM_PRNG_SEED: u16 = 14;
+
+/// Inside TCA_NETEM_LOSS: struct tc_netem_gemodel { p, r, h, k1 }.
+const NETEM_LOSS_GE: u16 = 2;
 
 /// struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter.
 const NETEM_QOPT: usize = 24;
@@ -252,11 +277,15 @@ fn netem_options(netem: &Netem) -> Vec<u8> {
     let reorders = netem.reorder_ratio > 0.0;
     let gap = if reorders { netem.reorder_gap.max(1) } else { 0 };
     let rate = if netem.jitter_ns > 0 && !netem.jitter_reorders { ORDERING_RATE } else { 0 };
+    let random_loss = match netem.loss {
+        Loss::Random { ratio } => ratio,
+        Loss::GilbertElliott { .. } => 0.0,
+    };
     let mut options = Vec::new();
     for field in [
         saturated(netem.delay_ns / TICK_NS),
         netem.limit_packets,
-        probability(netem.loss_ratio),
+        probability(random_loss),
         gap,
         probability(netem.duplicate_ratio),
         saturated(netem.jitter_ns / TICK_NS),
@@ -268,6 +297,18 @@ fn netem_options(netem: &Netem) -> Vec<u8> {
     let corrupt = [probability(netem.corrupt_ratio), 0].map(u32::to_ne_bytes);
     attribute(&mut options, TCA_NETEM_REORDER, reorder.as_flattened());
     attribute(&mut options, TCA_NETEM_CORRUPT, corrupt.as_flattened());
+    if let Loss::GilbertElliott { to_bad_ratio, to_good_ratio, bad_loss_ratio, good_loss_ratio } =
+        netem.loss
+    {
+        // The kernel wants the share that passes in the bad state; counted from the largest number,
+        // as tc does.
+        let passes = u32::MAX - probability(bad_loss_ratio);
+        let [p, r, k1] = [to_bad_ratio, to_good_ratio, good_loss_ratio].map(probability);
+        let model = [p, r, passes, k1].map(u32::to_ne_bytes);
+        let mut nested = Vec::new();
+        attribute(&mut nested, NETEM_LOSS_GE, model.as_flattened());
+        attribute(&mut options, TCA_NETEM_LOSS | NLA_F_NESTED, &nested);
+    }
     if rate > u32::MAX.into() {
         attribute(&mut options, TCA_NETEM_RATE64, &rate.to_ne_bytes());
     }
@@ -290,13 +331,23 @@ fn parse_netem(options: &[u8]) -> Result<Netem> {
         Some(value) => word64(value, 0),
         None => word(qopt, ticks_at).map(|t| u64::from(t) * TICK_NS),
     };
+    let bursts = find(attributes, TCA_NETEM_LOSS).and_then(|nested| find(nested, NETEM_LOSS_GE));
+    let loss = match bursts {
+        Some(model) => Loss::GilbertElliott {
+            to_bad_ratio: self::ratio(word(model, 0)?),
+            to_good_ratio: self::ratio(word(model, 4)?),
+            bad_loss_ratio: self::ratio(u32::MAX - word(model, 8)?),
+            good_loss_ratio: self::ratio(word(model, 12)?),
+        },
+        None => Loss::Random { ratio: self::ratio(word(qopt, 8)?) },
+    };
     let rate = find(attributes, TCA_NETEM_RATE).map_or(Ok(0), |v| word(v, 0))?;
     let jitter_ns = nanoseconds(TCA_NETEM_JITTER64, 20)?;
     Ok(Netem {
         delay_ns: nanoseconds(TCA_NETEM_LATENCY64, 0)?,
         jitter_ns,
         jitter_reorders: jitter_ns > 0 && rate == 0,
-        loss_ratio: self::ratio(word(qopt, 8)?),
+        loss,
         duplicate_ratio: self::ratio(word(qopt, 16)?),
         corrupt_ratio: ratio(TCA_NETEM_CORRUPT)?,
         reorder_ratio: ratio(TCA_NETEM_REORDER)?,
@@ -337,7 +388,7 @@ fn find(mut attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     while let [l0, l1, k0, k1, ..] = *attributes {
         let length = usize::from(u16::from_ne_bytes([l0, l1]));
         let value = attributes.get(NLA_HEADER_SIZE..length)?;
-        if u16::from_ne_bytes([k0, k1]) == wanted {
+        if u16::from_ne_bytes([k0, k1]) & NLA_TYPE_MASK == wanted {
             return Some(value);
         }
         attributes = attributes.get(length.next_multiple_of(4)..)?;

@@ -11,7 +11,7 @@ use limosa::sys::{
     netns::{self, Netns, Role},
     offload,
     ping::{Ping, Rtt, ping},
-    qdisc::{self, Netem, Qdisc, Tbf},
+    qdisc::{self, Loss, Netem, Qdisc, Tbf},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -381,10 +381,16 @@ fn loss_is_what_was_asked_for_and_repeats_with_its_seed() -> Result<()> {
     let mut runs = Vec::new();
     for seed in [7, 7, 8] {
         let seed = Some(seed);
-        let netem = Netem { loss_ratio: 0.1, seed, limit_packets: 10_000, ..Netem::default() };
+        let netem = Netem {
+            loss: Loss::Random { ratio: 0.1 },
+            seed,
+            limit_packets: 10_000,
+            ..Netem::default()
+        };
         link.set(link.delay[0], Qdisc::Netem(netem))?;
         let Qdisc::Netem(read) = link.status(link.delay[0])?.qdisc else { bail!("no netem") };
-        ensure!((read.loss_ratio - 0.1).abs() < 1e-9, "{read:?}");
+        let Loss::Random { ratio } = read.loss else { bail!("{read:?}") };
+        ensure!((ratio - 0.1).abs() < 1e-9, "{read:?}");
         ensure!(read.seed == seed, "this kernel has no seeds (it needs 6.6): {read:?}");
         let flow = offer(&ends, 10_000_000, 3)?;
         // 99.9 % of all binomial samples are within 3.29 standard deviations.

@@ -27,10 +27,8 @@ impl Criu {
         let folder = tempfile::tempdir().context("make a folder")?;
         let log = folder.path().join("target.log");
         let (program, args) = target;
-        let launch = Launch {
-            own_pid_namespace: true,
-            ..Launch::new(program, args.iter().copied(), &log)
-        };
+        let launch =
+            Launch { own_pid_namespace: true, ..Launch::new(program, args.iter().copied(), &log) };
         let places = Netns::create(&[Role::Host, Role::Host])?;
         // criu tries its sockets on the loopback.
         places.iter().try_for_each(|p| p.apply([link::set_up(link::LOOPBACK, true)]))?;
@@ -47,8 +45,7 @@ impl Criu {
         let (images, mut options) = (folder.path().join("images"), Options::new(folder.path()));
         options.limit = LIMIT;
         self.dump(&process, &images, &options).await.map_err(told)?;
-        let (moved, _) =
-            self.restore(&images, places[1].as_fd(), &options).await.map_err(told)?;
+        let (moved, _) = self.restore(&images, places[1].as_fd(), &options).await.map_err(told)?;
         let state = moved.stop(LIMIT).await?;
         ensure!(state == ExitState::Exited(0), "after the move the process {state}");
         Ok(())

@@ -74,6 +74,17 @@ const NETEM_ALL: &str = "\
     8400000024000505e845026b00000000000000000100000000000100ffffffff000000000a0001006e657465\
     6d00000054000200e1f50500a00f0000295c8f020500000052b81e051bb700000c000300cccccc4c00000000\
     0c00040014ae4701000000000c0008000010a5d4e800000014000600ffffffff000000000000000000000000";
+/// The same with `loss gemodel 1% 30% 75% 0.1%` instead of `loss random 1%`.
+const NETEM_BURSTS: &str = "\
+    9c00000024000505d82e056b00000000000000000100000000000100ffffffff000000000a0001006e657465\
+    6d0000006c000200e1f50500a00f0000000000000500000052b81e051bb700000c000300cccccc4c00000000\
+    0c00040014ae4701000000001800058014000200295c8f02cccccc4c00000040378941000c0008000010a5d4\
+    e800000014000600ffffffff000000000000000000000000";
+/// `… netem limit 4000 delay 25ms 3ms reorder 30% corrupt 0.5%`: without a rate jitter reorders.
+const NETEM_DISORDER: &str = "\
+    6400000024000505d82e056b00000000000000000100000000000100ffffffff000000000a0001006e657465\
+    6d00000034000200e1f50500a00f00000000000001000000000000001bb700000c000300cccccc4c00000000\
+    0c00040014ae470100000000";
 
 #[test]
 fn tbf_is_what_tc_sends() {
@@ -95,7 +106,7 @@ fn netem_is_what_tc_sends() {
     let netem = Netem {
         delay_ns: 25_000_000,
         jitter_ns: 3_000_000,
-        loss_ratio: 0.01,
+        loss: Loss::Random { ratio: 0.01 },
         duplicate_ratio: 0.02,
         reorder_ratio: 0.3,
         reorder_gap: 5,
@@ -106,10 +117,39 @@ fn netem_is_what_tc_sends() {
     };
     let more = "0c000a0040787d01000000000c000b00c0c62d00000000000c000e008877665544332211";
     compare(&ours(&Qdisc::Netem(netem)), NETEM_ALL, more);
+    let loss = Loss::GilbertElliott {
+        to_bad_ratio: 0.01,
+        to_good_ratio: 0.3,
+        bad_loss_ratio: 0.75,
+        good_loss_ratio: 0.001,
+    };
+    let bursts = Netem { loss, ..netem };
+    compare(&ours(&Qdisc::Netem(bursts)), NETEM_BURSTS, more);
+    let disorder = Netem {
+        jitter_reorders: true,
+        loss: Loss::Random { ratio: 0.0 },
+        duplicate_ratio: 0.0,
+        reorder_gap: 0,
+        seed: None,
+        ..netem
+    };
+    let more = format!("{no_rate}0c000a0040787d01000000000c000b00c0c62d0000000000");
+    compare(&ours(&Qdisc::Netem(disorder)), NETEM_DISORDER, &more);
 }
 
 fn near(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1.0 / f64::from(u32::MAX)
+}
+
+fn same_loss(a: Loss, b: Loss) -> bool {
+    let numbers = |loss| match loss {
+        Loss::Random { ratio } => (false, [ratio, 0.0, 0.0, 0.0]),
+        Loss::GilbertElliott { to_bad_ratio, to_good_ratio, bad_loss_ratio, good_loss_ratio } => {
+            (true, [to_bad_ratio, to_good_ratio, bad_loss_ratio, good_loss_ratio])
+        }
+    };
+    let ((a, left), (b, right)) = (numbers(a), numbers(b));
+    a == b && left.iter().zip(right).all(|(a, b)| near(*a, b))
 }
 
 proptest! {
@@ -127,20 +167,26 @@ proptest! {
     #[test]
     fn netem_reads_back(
         delay_ns in 0..u64::MAX / 2, jitter_ns in 0..u64::MAX / 2, jitter_reorders: bool,
-        shares in prop::array::uniform4(0.0..=1.0f64), gap in 1u32..9, limit_packets: u32,
-        seed: Option<u64>,
+        shares in prop::array::uniform3(0.0..=1.0f64), gap in 1u32..9, limit_packets: u32,
+        seed: Option<u64>, bursts: bool, chain in prop::array::uniform4(0.0..=1.0f64),
     ) {
-        let [loss_ratio, duplicate_ratio, corrupt_ratio, reorder_ratio] = shares;
+        let [duplicate_ratio, corrupt_ratio, reorder_ratio] = shares;
+        let [to_bad_ratio, to_good_ratio, bad_loss_ratio, good_loss_ratio] = chain;
+        let loss = if bursts {
+            Loss::GilbertElliott { to_bad_ratio, to_good_ratio, bad_loss_ratio, good_loss_ratio }
+        } else {
+            Loss::Random { ratio: chain[0] }
+        };
         let reorder_gap = if reorder_ratio > 0.0 { gap } else { 0 };
         let jitter_reorders = jitter_reorders && jitter_ns > 0;
         let netem = Netem {
-            delay_ns, jitter_ns, jitter_reorders, loss_ratio, duplicate_ratio, corrupt_ratio,
+            delay_ns, jitter_ns, jitter_reorders, loss, duplicate_ratio, corrupt_ratio,
             reorder_ratio, reorder_gap, limit_packets, seed,
         };
         let read = parse_netem(&netem_options(&netem)).unwrap();
-        prop_assert!(near(read.loss_ratio, loss_ratio) && near(read.duplicate_ratio, duplicate_ratio));
+        prop_assert!(same_loss(read.loss, loss) && near(read.duplicate_ratio, duplicate_ratio));
         prop_assert!(near(read.corrupt_ratio, corrupt_ratio) && near(read.reorder_ratio, reorder_ratio));
-        prop_assert_eq!(Netem { loss_ratio, duplicate_ratio, corrupt_ratio, reorder_ratio, ..read }, netem);
+        prop_assert_eq!(Netem { loss, duplicate_ratio, corrupt_ratio, reorder_ratio, ..read }, netem);
     }
 
     #[test]
