@@ -124,6 +124,9 @@ pub enum Command {
         /// Which one
         format: Format,
     },
+    /// Carry packets between TAP devices (started by the harness)
+    #[command(hide = true)]
+    Engine,
     /// Be a node (started by the harness)
     #[command(hide = true)]
     Node {

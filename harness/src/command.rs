@@ -8,7 +8,7 @@ mod show;
 use crate::{
     cli::{Cli, Command, exit},
     doctor::NotReady,
-    setup,
+    engine, setup,
     spec::SpecError,
 };
 use anyhow::Result;
@@ -71,6 +71,10 @@ fn carry_out(cli: Cli) -> Result<u8> {
         Command::Clean => lab::clean(),
         Command::Bench { json } => bench::bench(json),
         Command::Schema { format } => show::schema(format),
+        Command::Engine => {
+            engine::carry()?;
+            Ok(exit::OK)
+        }
         Command::Node { config } => {
             limosa_nodes::run(&config)?;
             Ok(exit::OK)

@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod cli;
 pub mod command;
 pub mod doctor;
+pub mod engine;
 pub mod guest;
 pub mod lab;
 pub mod leftovers;
