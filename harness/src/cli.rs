@@ -134,6 +134,9 @@ pub enum Command {
     /// Be a node that does nothing (to find out whether CRIU works)
     #[command(hide = true)]
     Probe,
+    /// Carry packets between TAP devices (started by the harness)
+    #[command(hide = true)]
+    Engine,
     /// Be a node (started by the harness)
     #[command(hide = true)]
     Node {

@@ -12,3 +12,4 @@ pub mod ping;
 pub mod process;
 pub mod qdisc;
 pub(crate) mod stamped;
+pub mod tap;
