@@ -10,3 +10,4 @@ pub mod ping;
 pub mod process;
 pub mod qdisc;
 mod stamped;
+pub mod tap;
