@@ -137,6 +137,12 @@ pub enum Command {
     /// Carry packets between TAP devices (started by the harness)
     #[command(hide = true)]
     Engine,
+    /// Hold a lab with links in user space (started by `up`)
+    #[command(hide = true)]
+    Keep {
+        /// The lab's folder
+        home: PathBuf,
+    },
     /// Be a node (started by the harness)
     #[command(hide = true)]
     Node {

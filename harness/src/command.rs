@@ -94,6 +94,10 @@ fn carry_out(cli: Cli) -> Result<u8> {
             engine::carry()?;
             Ok(exit::OK)
         }
+        Command::Keep { home } => {
+            runtime()?.block_on(crate::lab::keeper::keep(&home))?;
+            Ok(exit::OK)
+        }
         Command::Node { config } => {
             limosa_nodes::run(&config)?;
             Ok(exit::OK)

@@ -4,7 +4,7 @@ use crate::{
     action::Scene,
     calibrate,
     certificate::{self, Certificates, SERVER_NAME},
-    lab::Lab,
+    lab::{Backend, Carrier, Lab},
     leftovers,
     node::{CONTROL, Node},
     plan::{Plan, SERVER_PORT, TrialPlan, VariantPlan},
@@ -46,6 +46,8 @@ pub struct Host<'a> {
     /// The program that nodes run.
     program: PathBuf,
     criu: Option<Criu>,
+    /// What carries shaped links.
+    links: Backend,
     /// Bodies, images and the program: large or short-lived, so not in the run directory.
     work: TempDir,
     interrupted: watch::Receiver<bool>,
@@ -82,6 +84,7 @@ impl<'a> Host<'a> {
     /// When files cannot be written.
     pub fn prepare(
         plan: &'a Plan,
+        links: Backend,
         criu: Option<Criu>,
         interrupted: watch::Receiver<bool>,
     ) -> Result<Self> {
@@ -95,7 +98,7 @@ impl<'a> Host<'a> {
         let program = work.path().join("limosa-node");
         fs::copy("/proc/self/exe", &program)
             .with_context(|| format!("copy this program to {}", program.display()))?;
-        Ok(Self { plan, certificates, body_sha256, program, criu, work, interrupted })
+        Ok(Self { plan, certificates, body_sha256, program, criu, links, work, interrupted })
     }
 
     /// Where a trial's nodes work: the run directory of a guest is a slow file system, and each
@@ -167,7 +170,12 @@ impl<'a> Host<'a> {
     async fn middle(&self, finished: &mut Finished<'_>, phase: &dyn Fn(&str)) -> Result<Middle> {
         let (trial, variant, folder) = (finished.trial, finished.variant, finished.folder);
         phase("lab");
-        let lab = Lab::up(&self.plan.network, trial.seed)?;
+        let log = folder.join("engine.log");
+        let carrier = match self.links {
+            Backend::Kernel => Carrier::Kernel,
+            Backend::User => Carrier::User { program: &self.program, log: &log },
+        };
+        let lab = Lab::up(&self.plan.network, trial.seed, carrier)?;
         phase("calibration");
         let (client_name, client_place) = self.node_of(Role::Client)?;
         finished.calibration =
@@ -251,6 +259,7 @@ impl<'a> Host<'a> {
             state = client.ended() => state.map(Middle::Client),
             error = timeline => Err(error),
             (why, ..) = early => Err(anyhow!(why)),
+            why = scene.lab.failed() => Err(anyhow!(why)),
             () = sleep(self.plan.time_limit.as_duration()) => Ok(Middle::TimeLimit),
         };
         finished.steps = steps.into_inner();
@@ -320,7 +329,9 @@ impl Laboratory for Host<'_> {
             }
             Err(e) => finished.outcome = Err(("failed", format!("{e:#}"))),
         }
-        Some(collect::record(self.plan, &finished, &self.body_sha256))
+        let mut record = collect::record(self.plan, &finished, &self.body_sha256);
+        record.row.links = self.links.name().into();
+        Some(record)
     }
 }
 

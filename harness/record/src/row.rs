@@ -66,6 +66,9 @@ pub struct TrialRow {
     pub step_lateness_ms: Option<f64>,
     /// Folder of the attempt below the run directory.
     pub folder: String,
+    /// What carried shaped links: `kernel` or `user`; empty in rows of older versions.
+    #[serde(default)]
+    pub links: String,
 }
 
 /// One row of `throughput.csv`: bytes that arrived on one path in one interval.
