@@ -193,7 +193,6 @@ impl Lab {
             Shaped::User(links) => links.reshape(link, [a_to_b, b_to_a]),
             Shaped::Kept(kept) => kept.refuse(),
         }
-        .with_context(|| format!("shape link `{link}`"))
     }
 
     /// Cuts a link or mends it.

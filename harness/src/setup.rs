@@ -22,10 +22,14 @@ struct Need {
     is_there: fn() -> bool,
 }
 
-/// What building and booting the guest takes.
-const NEEDS: &[Need] = &[
+/// What making a disk and booting the guest takes.
+const BOOT: &[Need] = &[
     Need { what: QEMU, package: "qemu-system-x86", is_there: || find_tool(QEMU).is_some() },
     Need { what: "mke2fs", package: "e2fsprogs", is_there: || find_tool("mke2fs").is_some() },
+];
+
+/// What fetching and unpacking Debian's packages takes.
+const FETCH: &[Need] = &[
     Need { what: "tar", package: "tar", is_there: || find_tool("tar").is_some() },
     Need { what: "dpkg-deb", package: "dpkg", is_there: || find_tool("dpkg-deb").is_some() },
     Need {
@@ -53,10 +57,7 @@ pub mod criu;
 pub fn setup() -> Result<Ready> {
     let cache = Cache::find()?;
     let lock = cache.lock()?;
-    let missing: Vec<_> = NEEDS.iter().filter(|need| !(need.is_there)()).collect();
-    if !missing.is_empty() {
-        install(&missing, &cache)?;
-    }
+    install(BOOT.iter().chain(FETCH), &cache)?;
     let image = match Image::find(&cache) {
         Some(image) => image,
         None => Image::build(&cache)?,
@@ -84,7 +85,12 @@ pub fn accelerator_name(accelerator: Accelerator) -> String {
     accelerator.to_string()
 }
 
-fn install(missing: &[&Need], cache: &Cache) -> Result<()> {
+/// Installs what is missing of `needs`.
+fn install<'n>(needs: impl Iterator<Item = &'n Need>, cache: &Cache) -> Result<()> {
+    let missing: Vec<_> = needs.filter(|need| !(need.is_there)()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
     let packages: Vec<_> = missing.iter().map(|need| need.package).collect();
     let what: Vec<_> = missing.iter().map(|need| need.what).collect();
     let (what, list) = (what.join(", "), packages.join(" "));
@@ -137,9 +143,10 @@ mod tests {
 
     #[test]
     fn nothing_is_needed_twice() {
-        let mut packages: Vec<_> = NEEDS.iter().map(|need| need.package).collect();
+        let needs = || BOOT.iter().chain(FETCH);
+        let mut packages: Vec<_> = needs().map(|need| need.package).collect();
         packages.sort_unstable();
         packages.dedup();
-        assert_eq!(packages.len(), NEEDS.len());
+        assert_eq!(packages.len(), needs().count());
     }
 }

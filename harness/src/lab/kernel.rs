@@ -112,9 +112,8 @@ impl Middles {
             ensure!(shape.trace.is_none(), "a recording is played by links in user space only");
             let rate = Qdisc::Tbf(tbf(shape.rate));
             let delay = Qdisc::Netem(netem(&shape.delay, seed));
-            middle
-                .netns
-                .apply([qdisc::set(rate_device, &rate), qdisc::set(delay_device, &delay)])?;
+            let requests = [qdisc::set(rate_device, &rate), qdisc::set(delay_device, &delay)];
+            middle.netns.apply(requests).with_context(|| format!("shape link `{link}`"))?;
         }
         Ok(())
     }

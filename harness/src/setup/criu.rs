@@ -72,6 +72,7 @@ pub async fn get(limosa: &Path) -> Result<Working> {
     );
     let cache = Cache::find()?;
     let lock = cache.lock()?;
+    super::install(super::FETCH.iter(), &cache)?;
     let fetched = step("fetching a criu for this kernel", || fetch(&cache));
     cache.give_back()?;
     drop(lock);
@@ -90,17 +91,18 @@ fn candidates(cache: Option<&Cache>) -> Vec<Criu> {
 /// Returns its version when it works.
 async fn try_one(criu: &Criu, limosa: &Path, cache: Option<&Cache>) -> Result<String> {
     let version = criu.version().await?.to_string();
-    let memory = cache.map(|cache| cache.path.join("criu-works"));
     let situation = situation(criu.program(), &version);
-    let known = memory.as_ref().and_then(|file| fs::read_to_string(file).ok());
+    let memory = |cache: &Cache| cache.path.join("criu-works");
+    let known = cache.and_then(|cache| fs::read_to_string(memory(cache)).ok());
     if known.as_deref() != Some(&situation) {
         let target = (limosa, &["probe"][..]);
         let proof = criu.prove(target, limosa_nodes::probe::READY).await;
         proof.with_context(|| format!("version {version} does not work on this kernel"))?;
         // Where it cannot be remembered it is found out again.
-        if let Some(file) = memory {
-            let _ = file.parent().map(fs::create_dir_all);
-            let _ = fs::write(file, situation);
+        if let Some(cache) = cache {
+            let _ = fs::create_dir_all(&cache.path);
+            let _ = fs::write(memory(cache), situation);
+            let _ = cache.give_back();
         }
     }
     Ok(version)
@@ -120,11 +122,6 @@ fn home(cache: &Cache) -> PathBuf {
 /// Fetches criu and puts a script before it that runs it with its own libraries. The caller holds the cache's lock.
 fn fetch(cache: &Cache) -> Result<()> {
     ensure!(std::env::consts::ARCH == "x86_64", "there is one for x86_64 only");
-    ensure!(
-        crate::steps::find_tool("apt-get").is_some()
-            && crate::steps::find_tool("dpkg-deb").is_some(),
-        "it is fetched by apt, which this machine lacks\n  hint: name a criu that works here with {OVERRIDE}"
-    );
     remove_unfinished(&cache.path)?;
     let log = Log::create(cache.path.join("criu.log"))?;
     let work = tempfile::Builder::new()

@@ -4,6 +4,7 @@
 
 mod boot;
 mod criu;
+mod links;
 mod network;
 mod trials;
 
@@ -44,4 +45,9 @@ fn networks_inside_the_guest() {
 #[test]
 fn checkpoints_inside_the_guest() {
     inside("criu::");
+}
+
+#[test]
+fn links_in_the_kernel_and_in_user_space_inside_the_guest() {
+    inside("links::");
 }

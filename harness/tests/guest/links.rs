@@ -1,0 +1,245 @@
+//! The same truth: links in the kernel and in user space, side by side over the same shapes.
+//!
+//! Runs inside the guest, whose kernel has netem. Bounds: RTT 0.3 ms, rate 1 %, queueing delay at
+//! overload 5 %, losses within the 99 % interval of what was asked for, and the lengths of bursts of
+//! losses no further apart than chance makes them in 999 of 1000 cases.
+
+use anyhow::{Context, Result, ensure};
+use limosa::{
+    lab::{Carrier, Lab},
+    plan::{self, Network, ShapePlan},
+    spec::{self, Links},
+    sys::{
+        flood::{Flood, Flow, flood},
+        ping::{Ping, ping},
+    },
+};
+use std::{collections::BTreeMap, fs, net::IpAddr, path::Path, time::Duration};
+
+const LINK: &str = "a--b";
+/// A full frame, and a small one for losses: more packets in the same time.
+const FRAME_BYTES: u32 = 1514;
+const SMALL_FRAME_BYTES: u32 = 142;
+
+/// The network with this shape in both directions.
+fn network(folder: &Path, shape: &str) -> Result<Network> {
+    let text = format!(
+        "version: 1\nfamilies: [ipv4]\nnodes:\n  a: {{}}\n  b: {{}}\nlinks:\n  - {{ends: [a.eth0, b.eth0], shape: {{{shape}}}}}\n"
+    );
+    let file = folder.join("pair.yaml");
+    fs::write(&file, text)?;
+    Ok(plan::resolve_topology(&spec::load_topology(&file)?, Links::Auto)?)
+}
+
+/// The same pair of hosts twice: kernel, user.
+struct Pairs {
+    folder: tempfile::TempDir,
+    labs: [Lab; 2],
+    addresses: [IpAddr; 2],
+}
+
+impl Pairs {
+    fn new() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let network = network(folder.path(), "")?;
+        let built = Path::new(env!("CARGO_BIN_EXE_limosa"));
+        let beside = std::env::current_exe()?.with_file_name("limosa");
+        let program = if built.is_file() { built } else { &beside };
+        let log = folder.path().join("engine.log");
+        let user = Carrier::User { program, log: &log };
+        let labs = [Lab::up(&network, 7, Carrier::Kernel)?, Lab::up(&network, 7, user)?];
+        let addresses = ["a", "b"].map(|n| network.address(n));
+        let [Some(a), Some(b)] = addresses else { anyhow::bail!("no addresses") };
+        Ok(Self { folder, labs, addresses: [a, b] })
+    }
+
+    /// Gives both labs a shape and measures each, kernel first.
+    fn with<T>(&self, shape: &str, measure: impl Fn(&Lab) -> Result<T>) -> Result<[T; 2]> {
+        let network = network(self.folder.path(), shape)?;
+        let plan: Option<&ShapePlan> = network.links[0].a_to_b.as_ref();
+        let one = |lab: &Lab| {
+            lab.reshape(LINK, plan, plan)?;
+            measure(lab)
+        };
+        Ok([one(&self.labs[0])?, one(&self.labs[1])?])
+    }
+
+    fn shortest_rtt_ms(&self, lab: &Lab) -> Result<f64> {
+        let wish = Ping {
+            to: self.addresses[1],
+            from: None,
+            count: 40,
+            interval: Duration::from_millis(10),
+            timeout: Duration::from_secs(2),
+        };
+        Ok(ping(lab.place("a")?, &wish)?.min_ns().context("no answer")? as f64 / 1e6)
+    }
+
+    fn offer(&self, lab: &Lab, bytes: u32, rate_bps: u64, ms: [u64; 2]) -> Result<Flow> {
+        let what = Flood {
+            from: self.addresses[0],
+            to: self.addresses[1],
+            rate_bps,
+            frame_bytes: bytes,
+            duration: Duration::from_millis(ms[1]),
+            warmup: Duration::from_millis(ms[0]),
+        };
+        flood(lab.place("a")?, lab.place("b")?, &what)
+    }
+}
+
+#[test]
+#[ignore = "needs root and netem: run by the guest test"]
+fn round_trips_are_the_same() -> Result<()> {
+    let pairs = Pairs::new()?;
+    for delay_ms in [1_u16, 5, 25, 100, 200] {
+        // A busy machine makes a round trip longer, never shorter: the best of some tries counts.
+        let mut best = [f64::INFINITY; 2];
+        for _ in 0..4 {
+            let shape = format!("delay: {delay_ms}ms");
+            let rtt = pairs.with(&shape, |lab| pairs.shortest_rtt_ms(lab))?;
+            best = [best[0].min(rtt[0]), best[1].min(rtt[1])];
+            if (best[0] - best[1]).abs() <= 0.2 {
+                break;
+            }
+        }
+        let [kernel, user] = best;
+        println!("{delay_ms} ms each way: kernel {kernel:.3} ms, user {user:.3} ms");
+        ensure!((kernel - user).abs() <= 0.3, "RTT of {kernel} and {user} ms");
+        ensure!(user >= 2.0 * f64::from(delay_ms), "shorter than the delays: {user} ms");
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and netem: run by the guest test"]
+fn rates_and_queues_are_the_same() -> Result<()> {
+    let pairs = Pairs::new()?;
+    for mbps in [1_u64, 10, 30, 100] {
+        for queue in ["latency: 1ms", ""] {
+            rate_and_queue(&pairs, mbps, queue)?;
+        }
+    }
+    Ok(())
+}
+
+/// What overload shows of a link.
+#[derive(Debug, Clone, Copy)]
+struct Overload {
+    rate_bps: f64,
+    queueing_ms: f64,
+}
+
+fn rate_and_queue(pairs: &Pairs, mbps: u64, queue: &str) -> Result<()> {
+    let bps = mbps * 1_000_000;
+    let separator = if queue.is_empty() { "" } else { ", " };
+    let shape = format!("rate: {mbps}Mbit/s, delay: 25ms{separator}{queue}");
+    // Enough packets at 1 Mbit/s, enough time to fill the queue.
+    let ms = if mbps == 1 { [1_500, 5_000] } else { [1_000, 2_500] };
+    let measure = |lab: &Lab| {
+        let flow = pairs.offer(lab, FRAME_BYTES, bps + bps / 3, ms)?;
+        let waited = flow.max_ns.zip(flow.min_ns).context("nothing arrived")?;
+        let queueing_ms = (waited.0 - waited.1) as f64 / 1e6;
+        Ok(Overload { rate_bps: flow.rate_bps.context("nothing arrived")?, queueing_ms })
+    };
+    // A busy machine lowers a rate and lengthens a wait, never the other way round.
+    let mut best: Option<[Overload; 2]> = None;
+    let mut apart = [f64::INFINITY; 2];
+    for _ in 0..4 {
+        let seen = pairs.with(&shape, measure)?;
+        let better = |best: Overload, new: Overload| Overload {
+            rate_bps: best.rate_bps.max(new.rate_bps),
+            queueing_ms: best.queueing_ms.min(new.queueing_ms),
+        };
+        let now = best.map_or(seen, |b| [better(b[0], seen[0]), better(b[1], seen[1])]);
+        best = Some(now);
+        let [kernel, user] = now;
+        apart =
+            [user.rate_bps / kernel.rate_bps - 1.0, user.queueing_ms / kernel.queueing_ms - 1.0];
+        println!("{shape}: kernel {kernel:?}, user {user:?}, apart {apart:?}");
+        if apart[0].abs() <= 0.01 && apart[1].abs() <= 0.05 {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("{shape}: rate and queueing delay are {apart:?} apart")
+}
+
+#[test]
+#[ignore = "needs root and netem: run by the guest test"]
+fn losses_are_the_same() -> Result<()> {
+    let pairs = Pairs::new()?;
+    for (percent, shape) in [
+        (0.0, ""),
+        (1.0, "loss: 1%"),
+        (10.0, "loss: 10%"),
+        // 1 / (1 + 30) of the time in the bad state, and half of the packets lost there.
+        (50.0 / 31.0, "burst_loss: {to_bad: 1%, to_good: 30%, loss_in_bad: 50%}"),
+        (1000.0 / 60.0, "burst_loss: {to_bad: 2%, to_good: 10%}"),
+    ] {
+        let flows = pairs.with(&format!("delay: 1ms, {shape}").trim_end_matches(", "), |lab| {
+            pairs.offer(lab, SMALL_FRAME_BYTES, 4_000_000, [0, 3_000])
+        })?;
+        // How much the bursts widen the interval: (1 + λ) / (1 − λ) for a chain of two states,
+        // λ = 1 − p − r being the correlation of one packet's state with the next one's.
+        let wider = match shape {
+            s if s.contains("to_good: 30%") => (1.0 + 0.69) / (1.0 - 0.69),
+            s if s.contains("to_good: 10%") => (1.0 + 0.88) / (1.0 - 0.88),
+            _ => 1.0_f64,
+        };
+        let share = percent / 100.0;
+        for (name, flow) in ["kernel", "user"].iter().zip(&flows) {
+            let (n, lost) = (flow.sent as f64, flow.sent as f64 - flow.received.len() as f64);
+            // 99 % of all samples lie within 2.576 standard deviations.
+            let bound = 2.576 * (n * share * (1.0 - share) * wider).sqrt();
+            println!("{shape}: {name} lost {lost} of {n}, expected {:.0} ± {bound:.0}", n * share);
+            ensure!((lost - n * share).abs() <= bound, "{name}: {lost} of {n} lost");
+        }
+        let bursts = flows.map(|flow| bursts(&flow));
+        let (distance, bound) = distance(&bursts[0], &bursts[1]);
+        println!("{shape}: bursts {bursts:?}, χ² {distance:.1}, bound {bound:.1}");
+        ensure!(distance <= bound, "other bursts: χ² {distance} > {bound}");
+    }
+    Ok(())
+}
+
+/// How many bursts of each length were lost.
+fn bursts(flow: &Flow) -> BTreeMap<u64, f64> {
+    let mut counts = BTreeMap::new();
+    let mut expected = 0;
+    let mut received = flow.received.clone();
+    received.sort_unstable();
+    for sequence in received {
+        if sequence > expected {
+            *counts.entry(sequence - expected).or_default() += 1.0;
+        }
+        expected = sequence + 1;
+    }
+    counts
+}
+
+/// χ² of two histograms (Numerical Recipes, 14.3), with neighbouring lengths put together until
+/// there are ten bursts of each, and the value that chance exceeds once in a thousand.
+fn distance(a: &BTreeMap<u64, f64>, b: &BTreeMap<u64, f64>) -> (f64, f64) {
+    const BOUNDS: [f64; 9] = [0.0, 10.83, 13.82, 16.27, 18.47, 20.52, 22.46, 24.32, 26.12];
+    let (all_a, all_b): (f64, f64) = (a.values().sum(), b.values().sum());
+    if all_a == 0.0 || all_b == 0.0 {
+        return ((all_a + all_b).abs(), 0.0);
+    }
+    let longest = *a.keys().chain(b.keys()).max().unwrap_or(&0);
+    let mut bins: Vec<(f64, f64)> = Vec::new();
+    let mut open = (0.0, 0.0);
+    for length in 1..=longest {
+        let count = |of: &BTreeMap<u64, f64>| of.get(&length).copied().unwrap_or(0.0);
+        open = (open.0 + count(a), open.1 + count(b));
+        if open.0 >= 10.0 && open.1 >= 10.0 && bins.len() < BOUNDS.len() {
+            bins.push(std::mem::take(&mut open));
+        }
+    }
+    match bins.last_mut() {
+        Some(last) => *last = (last.0 + open.0, last.1 + open.1),
+        None => bins.push(open),
+    }
+    let (ka, kb) = ((all_b / all_a).sqrt(), (all_a / all_b).sqrt());
+    let terms = bins.iter().map(|(a, b)| (ka * a - kb * b).powi(2) / (a + b));
+    (terms.sum(), BOUNDS[(bins.len() - 1).min(BOUNDS.len() - 1)])
+}

@@ -1,0 +1,33 @@
+//! Labs and trials on the kernel that runs the tests, with links in user space and a criu that works
+//! here: what a user gets on a machine without netem.
+//!
+//! Everything here needs root and /dev/net/tun and is marked `ignore`; one test runs all of it as
+//! root, one after the other.
+
+#[path = "../guest/criu.rs"]
+mod criu;
+mod labs;
+mod trials;
+
+use std::{
+    env,
+    process::{Command, Output},
+};
+
+#[test]
+fn this_kernel_runs_experiments() {
+    let this = env::current_exe().expect("this program");
+    let root = rustix::process::geteuid().is_root();
+    let mut command = if root { Command::new(&this) } else { Command::new("sudo") };
+    if !root {
+        command.args(["-n", "-E"]).arg(&this);
+    }
+    let status = command.args(["--ignored", "--test-threads=1"]).status().expect("run this again");
+    assert!(status.success(), "the tests above failed, or root is out of reach");
+}
+
+/// Output of both kinds together, for messages of assertions.
+fn text(output: &Output) -> String {
+    let all = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&all).into_owned()
+}

@@ -1,0 +1,84 @@
+//! Whole runs, as a user starts them.
+
+use limosa_record::{
+    dir::RunDir,
+    row::{self, TrialRow},
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../experiments/quickstart.yaml");
+
+fn start(folder: &Path) -> Child {
+    let log = fs::File::create(folder.join("log")).expect("make a log");
+    Command::new(env!("CARGO_BIN_EXE_limosa"))
+        .args(["run", QUICKSTART, "--on", "host", "--links", "user", "-v"])
+        .current_dir(folder)
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("start limosa")
+}
+
+fn log(folder: &Path) -> String {
+    fs::read_to_string(folder.join("log")).unwrap_or_default()
+}
+
+fn trials(folder: &Path) -> Vec<TrialRow> {
+    let run = RunDir::new(folder.join("results/quickstart/latest"));
+    row::read(&run.trials()).expect("trials.csv")
+}
+
+#[test]
+#[ignore = "needs root and /dev/net/tun"]
+fn a_server_moves_on_this_kernel() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let status = start(folder.path()).wait().expect("wait for limosa");
+    assert_eq!(status.code(), Some(0), "{}", log(folder.path()));
+    for trial in trials(folder.path()) {
+        assert_eq!((&*trial.status, &*trial.links), ("ok", "user"), "{:?}", trial.reason);
+        assert_eq!(trial.body_matches, Some(true));
+        let rtt = trial.rtt_first_ms.expect("a measured RTT");
+        assert!((50.0..51.0).contains(&rtt), "{rtt} ms");
+    }
+}
+
+/// The link engine among the children of a process.
+fn engine_of(parent: u32) -> Option<PathBuf> {
+    fs::read_dir("/proc").ok()?.flatten().map(|e| e.path()).find(|process| {
+        let read = |name: &str| fs::read_to_string(process.join(name)).unwrap_or_default();
+        let is_child = read("status").lines().any(|l| l == format!("PPid:\t{parent}"));
+        is_child && read("cmdline").split('\0').nth(1) == Some("engine")
+    })
+}
+
+#[test]
+#[ignore = "needs root and /dev/net/tun"]
+fn an_engine_that_is_killed_fails_its_trial_and_no_other() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let mut limosa = start(folder.path());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let engine = loop {
+        if let Some(engine) =
+            engine_of(limosa.id()).filter(|_| log(folder.path()).contains("download"))
+        {
+            break engine;
+        }
+        assert!(Instant::now() < deadline, "no engine: {}", log(folder.path()));
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let pid = engine.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
+    let pid = pid.and_then(rustix::process::Pid::from_raw).expect("a PID");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill the engine");
+    let status = limosa.wait().expect("wait for limosa");
+    assert_eq!(status.code(), Some(5), "{}", log(folder.path()));
+    let trials = trials(folder.path());
+    assert_eq!(trials[0].status, "failed", "{}", log(folder.path()));
+    let reason = trials[0].reason.as_deref().unwrap_or_default();
+    assert!(reason.contains("the link engine was killed by signal 9"), "{reason}");
+    assert_eq!(trials[1].status, "ok", "{:?}", trials[1].reason);
+}
