@@ -30,7 +30,10 @@ use anyhow::{Context, Result};
 use indexmap::IndexMap;
 use std::{collections::HashMap, thread, time::Duration};
 
+mod drops;
 pub mod pinned;
+
+pub use drops::LinkDrops;
 
 /// Payload bytes of an Ethernet frame.
 const MTU_BYTES: u32 = 1500;

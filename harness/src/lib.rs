@@ -26,3 +26,4 @@ pub mod steps;
 pub mod sys;
 pub mod timeline;
 pub mod trial;
+pub mod verdict;

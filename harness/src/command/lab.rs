@@ -8,11 +8,11 @@ use crate::{
     spec::{self, Kind, Links},
     sys::{
         link,
-        qdisc::{self, Qdisc},
+        qdisc::{self, Loss, Qdisc},
     },
 };
 use anyhow::{Context, Result};
-use limosa_record::unit::{Rate, Size, Time};
+use limosa_record::unit::{Rate, Ratio, Size, Time};
 use serde_json::json;
 use std::{os::unix::process::CommandExt, path::Path, process::Command};
 

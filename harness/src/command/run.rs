@@ -8,7 +8,7 @@ use crate::{
     manifest,
     plan::Plan,
     progress::Progress,
-    run::{self, Ending},
+    run::{self, Ending, Jobs, Throttle},
     setup, spec,
     trial::Host,
 };
@@ -17,12 +17,17 @@ use limosa_record::dir::RunDir;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
+
+/// A guest has memory for so many trials at a time with `--jobs auto`; an emulated one carries
+/// fewer anyhow.
+const GUEST_JOBS: u32 = 4;
 
 /// An experiment that is about to run.
 struct Prepared {
@@ -42,7 +47,7 @@ pub(super) fn demo(verbose: u8) -> Result<u8> {
         files: vec![file],
         reps: None,
         only: vec![],
-        jobs: 1,
+        jobs: Jobs::Fixed(1),
         resume: false,
         on: On::Auto,
         links: None,
@@ -168,7 +173,7 @@ fn in_guest(file: &Path, prepared: &Prepared, args: &RunArgs, verbose: u8) -> Re
     let mut command = GuestCommand::current(words, run.join("guest-console.log"))?;
     command = command.share(&run);
     command.dir = run.clone();
-    command.memory_mib = memory_mib(&prepared.plan);
+    command.memory_mib = memory_mib(&prepared.plan, args.jobs);
     let trials = u32::try_from(prepared.plan.trials.len()).unwrap_or(u32::MAX);
     let each = prepared.plan.time_limit.as_duration() + Duration::from_secs(120);
     command.time_limit = Some(Duration::from_secs(300) + each.saturating_mul(trials));
@@ -184,10 +189,15 @@ fn inside_guest(run: RunDir, args: &RunArgs) -> Result<u8> {
     on_host(&Prepared { plan, run }, args)
 }
 
-/// The body exists twice, as the source and as it arrives, and each job has one arriving.
-fn memory_mib(plan: &Plan) -> u32 {
+/// The body exists as the source and, for each job, as it arrives; twice, because `--jobs auto`
+/// leaves half of the memory to others.
+fn memory_mib(plan: &Plan, jobs: Jobs) -> u32 {
     let body = u32::try_from(plan.download.size.0 >> 20).unwrap_or(u32::MAX / 4);
-    1536_u32.saturating_add(body.saturating_mul(3))
+    let jobs = match jobs {
+        Jobs::Fixed(n) => u32::try_from(n).unwrap_or(u32::MAX),
+        Jobs::Auto => GUEST_JOBS,
+    };
+    1536_u32.saturating_add(body.saturating_mul(jobs.saturating_mul(2).saturating_add(1)))
 }
 
 fn on_host(prepared: &Prepared, args: &RunArgs) -> Result<u8> {
@@ -202,9 +212,10 @@ fn on_host(prepared: &Prepared, args: &RunArgs) -> Result<u8> {
         };
         let version = criu.as_ref().map(|c| &*c.version);
         manifest::write(&prepared.run, &prepared.plan, version)?;
-        let host = Host::prepare(&prepared.plan, criu.map(|c| c.criu), interrupted.clone())?;
-        let jobs = args.jobs.into();
-        run::run(&prepared.plan, &prepared.run, &host, jobs, &progress, interrupted).await
+        let criu = criu.map(|c| c.criu);
+        let host = Arc::new(Host::prepare(&prepared.plan, criu, interrupted.clone())?);
+        let throttle = Throttle::new(args.jobs, host.capacity()?);
+        run::run(&prepared.plan, &prepared.run, &host, throttle, &progress, interrupted).await
     });
     progress.end();
     Ok(match ending? {

@@ -2,11 +2,15 @@
 
 pub mod criu;
 pub mod flood;
+pub mod lag;
 pub mod link;
+pub mod machine;
 pub mod netlink;
 pub mod netns;
 pub mod offload;
+pub mod packet_cost;
 pub mod ping;
 pub mod process;
 pub mod qdisc;
+pub mod rtc;
 mod stamped;
