@@ -134,6 +134,15 @@ pub enum Command {
     /// Be a node that does nothing (to find out whether CRIU works)
     #[command(hide = true)]
     Probe,
+    /// Carry packets between TAP devices (started by the harness)
+    #[command(hide = true)]
+    Engine,
+    /// Hold a lab with links in user space (started by `up`)
+    #[command(hide = true)]
+    Keep {
+        /// The lab's folder
+        home: PathBuf,
+    },
     /// Be a node (started by the harness)
     #[command(hide = true)]
     Node {

@@ -8,7 +8,7 @@ mod show;
 use crate::{
     cli::{Cli, Command, exit},
     doctor::NotReady,
-    setup,
+    engine, setup,
     spec::SpecError,
 };
 use anyhow::Result;
@@ -77,6 +77,14 @@ fn carry_out(cli: Cli) -> Result<u8> {
         Command::Schema { format } => show::schema(format),
         Command::Probe => {
             limosa_nodes::probe::stand_by()?;
+            Ok(exit::OK)
+        }
+        Command::Engine => {
+            engine::carry()?;
+            Ok(exit::OK)
+        }
+        Command::Keep { home } => {
+            runtime()?.block_on(crate::lab::keeper::keep(&home))?;
             Ok(exit::OK)
         }
         Command::Node { config } => {

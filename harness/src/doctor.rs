@@ -2,12 +2,16 @@
 
 use crate::{
     guest,
-    plan::Plan,
-    setup, steps,
+    lab::Backend,
+    plan::{Network, Plan},
+    setup,
+    spec::Links,
+    steps,
     sys::{
         link,
         netns::{Netns, Role},
         qdisc::{self, Netem, Qdisc, Tbf},
+        tap,
     },
 };
 use rustix::process::geteuid;
@@ -26,13 +30,23 @@ pub struct Finding {
     pub fix: Option<String>,
 }
 
-/// All findings, for both ways to run.
+/// All findings, for both ways to run, and what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// For runs on this kernel.
+    /// For all runs on this kernel.
     pub host: Vec<Finding>,
+    /// For shaped links in this kernel.
+    pub kernel_links: Vec<Finding>,
+    /// For shaped links in user space.
+    pub user_links: Vec<Finding>,
     /// For runs in a guest.
     pub guest: Vec<Finding>,
+    /// What shall carry shaped links.
+    #[serde(skip)]
+    pub wish: Links,
+    /// Whether a recording is played, which the kernel cannot.
+    #[serde(skip)]
+    pub plays: bool,
 }
 
 /// The machine lacks something; exit code 4.
@@ -43,37 +57,97 @@ pub struct NotReady(pub String);
 impl Report {
     /// Whether this kernel can do it.
     pub fn host_ready(&self) -> bool {
-        self.host.iter().all(|f| f.ok)
+        lacking(&self.host).is_none() && self.links().is_ok()
     }
 
     /// Whether a guest can do it without further set-up.
     pub fn guest_ready(&self) -> bool {
-        self.guest.iter().all(|f| f.ok)
+        lacking(&self.guest).is_none()
+    }
+
+    /// What carries shaped links on this kernel, and why; or what it lacks.
+    ///
+    /// # Errors
+    /// What is missing, in one line.
+    pub fn links(&self) -> Result<(Backend, String), String> {
+        let kernel = lacking(&self.kernel_links);
+        let user = lacking(&self.user_links);
+        let plays = Some("a recording is played".to_owned()).filter(|_| self.plays);
+        match (self.wish, plays.or_else(|| kernel.clone()), user) {
+            (Links::Kernel, ..) => match kernel {
+                None => Ok((Backend::Kernel, "as asked for".into())),
+                Some(lacks) => Err(lacks),
+            },
+            (Links::User, _, None) => Ok((Backend::User, "as asked for".into())),
+            (Links::User, _, Some(lacks)) => Err(lacks),
+            (Links::Auto, None, _) => Ok((Backend::Kernel, "it has netem".into())),
+            (Links::Auto, Some(why), None) if self.plays => Ok((Backend::User, why)),
+            (Links::Auto, Some(lacks), None) => {
+                Ok((Backend::User, format!("the kernel lacks {lacks}")))
+            }
+            (Links::Auto, Some(kernel), Some(user)) if self.plays => {
+                Err(format!("{user}, and {kernel}"))
+            }
+            (Links::Auto, Some(kernel), Some(user)) => Err(format!("{kernel}, {user}")),
+        }
     }
 
     /// Why this kernel cannot do it, in one line.
     pub fn host_lacks(&self) -> String {
-        let lacks = self.host.iter().filter(|f| !f.ok);
-        lacks.map(|f| format!("{} ({})", f.name, f.detail)).collect::<Vec<_>>().join(", ")
+        let lacks = [lacking(&self.host), self.links().err()];
+        lacks.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
+}
+
+fn lacking(findings: &[Finding]) -> Option<String> {
+    let lacks = findings.iter().filter(|f| !f.ok);
+    let lacks: Vec<_> = lacks.map(|f| format!("{} ({})", f.name, f.detail)).collect();
+    (!lacks.is_empty()).then(|| lacks.join(", "))
 }
 
 /// Examines the machine, for everything or for what a plan needs.
 pub async fn examine(plan: Option<&Plan>) -> Report {
-    let root = geteuid().is_root();
-    let mut host = vec![finding(
-        "root",
-        root.then(|| "yes".into()).ok_or_else(|| {
-            ("no, so the next findings are missing".into(), "run it with sudo".into())
-        }),
-    )];
-    if root {
-        host.extend(network(plan));
-        if plan.is_none_or(Plan::needs_criu) {
-            host.push(criu().await);
-        }
+    let mut report = machine(
+        plan.map_or(Links::Auto, |p| p.links),
+        plan.is_none_or(Plan::needs_shaping),
+        plan.is_some_and(Plan::needs_user_links),
+    );
+    if geteuid().is_root() && plan.is_none_or(Plan::needs_criu) {
+        report.host.push(criu().await);
     }
-    Report { host, guest: guest_findings() }
+    report.guest = guest_findings();
+    report
+}
+
+/// Examines only what a lab needs of this kernel.
+pub fn examine_for(network: &Network, wish: Links) -> Report {
+    machine(wish, network.needs_shaping(), network.needs_user_links())
+}
+
+/// Makes a namespace and tries in it what links are made of.
+fn machine(wish: Links, shapes: bool, plays: bool) -> Report {
+    let root = geteuid()
+        .is_root()
+        .then(|| "yes".into())
+        .ok_or_else(|| ("no, so the next findings are missing".into(), "run it with sudo".into()));
+    let ready = root.is_ok();
+    let (kernel_links, user_links, guest) = Default::default();
+    let host = vec![finding("root", root)];
+    let mut report = Report { host, kernel_links, user_links, guest, wish, plays };
+    if !ready {
+        return report;
+    }
+    let made = Netns::create(&[Role::Host]).map(|mut made| made.remove(0));
+    let seen = made.as_ref().map(|_| "can be made".into());
+    report.host.push(finding(
+        "network namespaces",
+        seen.map_err(|e| (format!("{e:#}"), "run it outside of an unprivileged container".into())),
+    ));
+    if let (Ok(netns), true) = (&made, shapes) {
+        report.kernel_links = disciplines(netns);
+        report.user_links = vec![tap_device(netns)];
+    }
+    report
 }
 
 /// What was seen, or what is missing with its fix.
@@ -86,34 +160,37 @@ fn finding(name: &'static str, seen: Seen) -> Finding {
     }
 }
 
-/// Makes a namespace and tries both qdiscs on its loopback.
-fn network(plan: Option<&Plan>) -> Vec<Finding> {
-    let in_guest = "or let `--on guest` take a kernel that has it";
-    let netns = match Netns::create(&[Role::Host]) {
-        Ok(mut made) => made.remove(0),
-        Err(e) => {
-            let fix = "run it outside of an unprivileged container".into();
-            return vec![finding("network namespaces", Err((format!("{e:#}"), fix)))];
-        }
-    };
-    let mut findings = vec![finding("network namespaces", Ok("can be made".into()))];
-    if plan.is_none_or(Plan::needs_shaping) {
-        let tbf = Tbf { rate_bps: 1_000_000, burst_bytes: 10_000, limit_bytes: 10_000 };
-        for (name, wish) in
-            [("sch_tbf", Qdisc::Tbf(tbf)), ("sch_netem", Qdisc::Netem(Netem::default()))]
-        {
-            let set = netns.apply([qdisc::set(link::LOOPBACK, &wish)]);
-            let fix = format!(
-                "modprobe {name} (package linux-modules-extra or kernel-modules-extra), {in_guest}"
-            );
-            let seen = set.map(|()| "works".into()).map_err(|e| {
-                tracing::debug!("{name}: {e:#}");
-                ("not in this kernel".into(), fix)
-            });
-            findings.push(finding(name, seen));
-        }
+/// Tries both qdiscs on a namespace's loopback.
+fn disciplines(netns: &Netns) -> Vec<Finding> {
+    let tbf = Tbf { rate_bps: 1_000_000, burst_bytes: 10_000, limit_bytes: 10_000 };
+    let mut findings = Vec::new();
+    for (name, wish) in
+        [("sch_tbf", Qdisc::Tbf(tbf)), ("sch_netem", Qdisc::Netem(Netem::default()))]
+    {
+        let set = netns.apply([qdisc::set(link::LOOPBACK, &wish)]);
+        let fix = format!(
+            "modprobe {name} (package linux-modules-extra or kernel-modules-extra), or `--links user`"
+        );
+        let seen = set.map(|()| "works".into()).map_err(|e| {
+            tracing::debug!("{name}: {e:#}");
+            ("not in this kernel".into(), fix)
+        });
+        findings.push(finding(name, seen));
     }
     findings
+}
+
+fn tap_device(netns: &Netns) -> Finding {
+    let end = link::End {
+        index: netns.new_index(),
+        name: "t".into(),
+        mac: [2, 0, 0, 0, 0, 1],
+        mtu_bytes: 1500,
+    };
+    let seen = tap::create(netns, &end).map(|_| "can be made".into());
+    let fix =
+        "modprobe tun, and /dev/net/tun must be there (in a container: --device /dev/net/tun)";
+    finding("TAP devices", seen.map_err(|e| (format!("{e:#}"), fix.into())))
 }
 
 /// Moves a process, unless one has been moved on this kernel by this criu before.
@@ -139,4 +216,39 @@ fn guest_findings() -> Vec<Finding> {
         None => Err(("not built yet".into(), fix())),
     };
     vec![finding("qemu", qemu), finding("guest image", image)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_prefer_the_kernel_and_say_why_not() {
+        let there = || vec![finding("x", Ok("works".into()))];
+        let lacks = |name| vec![finding(name, Err(("none".into(), "get it".into())))];
+        let report = |kernel_links, user_links, wish, plays| Report {
+            host: vec![],
+            kernel_links,
+            user_links,
+            guest: vec![],
+            wish,
+            plays,
+        };
+        let text = |r: Report| match r.links() {
+            Ok((backend, why)) => format!("{}: {why}", backend.name()),
+            Err(why) => why,
+        };
+        let auto = Links::Auto;
+        assert_eq!(text(report(there(), there(), auto, false)), "kernel: it has netem");
+        let why = text(report(lacks("netem"), there(), auto, false));
+        assert_eq!(why, "user: the kernel lacks netem (none)");
+        let why = text(report(there(), there(), auto, true));
+        assert_eq!(why, "user: a recording is played");
+        let why = text(report(lacks("netem"), lacks("TAP"), auto, false));
+        assert_eq!(why, "netem (none), TAP (none)");
+        let why = text(report(lacks("netem"), there(), Links::Kernel, false));
+        assert_eq!(why, "netem (none)");
+        let why = text(report(there(), lacks("TAP"), Links::User, false));
+        assert_eq!(why, "TAP (none)");
+    }
 }

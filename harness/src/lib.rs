@@ -11,6 +11,7 @@ pub mod cli;
 pub mod command;
 pub mod debian;
 pub mod doctor;
+pub mod engine;
 pub mod guest;
 pub mod lab;
 pub mod leftovers;

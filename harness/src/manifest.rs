@@ -1,6 +1,6 @@
 //! `manifest.json`: what made these results, so that they can be made again.
 
-use crate::{plan::Plan, verdict};
+use crate::{lab::Backend, plan::Plan, verdict};
 use anyhow::Result;
 use limosa_record::{
     clock,
@@ -12,11 +12,12 @@ use std::{env, fs};
 /// Set for the inner Limosa in a guest.
 pub const INSIDE_VARIABLE: &str = "LIMOSA_GUEST";
 
-/// Writes the manifest of a run; `criu` is the version of the one that is used.
+/// Writes the manifest of a run; `criu` is the version of the one that is used, `links` what
+/// carries shaped links.
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn write(run: &RunDir, plan: &Plan, criu: Option<&str>) -> Result<()> {
+pub fn write(run: &RunDir, plan: &Plan, criu: Option<&str>, links: Backend) -> Result<()> {
     let system = rustix::system::uname();
     let text = |s: &std::ffi::CStr| s.to_string_lossy().into_owned();
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
@@ -38,7 +39,7 @@ pub fn write(run: &RunDir, plan: &Plan, criu: Option<&str>) -> Result<()> {
             "memory_bytes": memory,
             "criu": criu,
         },
-        "links": "kernel",
+        "links": links.name(),
         "thresholds": verdict::LIMITS,
         "renditions": {
             "announce": "noq's ADD_ADDRESS frame stands for the paper's MIGRATION frame",

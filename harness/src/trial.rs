@@ -4,7 +4,7 @@ use crate::{
     action::Scene,
     calibrate,
     certificate::{self, Certificates, SERVER_NAME},
-    lab::{Lab, LinkDrops},
+    lab::{Backend, Carrier, Lab, LinkReadings},
     leftovers, manifest,
     node::{CONTROL, Node},
     plan::{Plan, SERVER_PORT, TrialPlan, VariantPlan},
@@ -50,6 +50,8 @@ pub struct Host {
     /// The program that nodes run.
     program: PathBuf,
     criu: Option<Criu>,
+    /// What carries shaped links.
+    links: Backend,
     /// Bodies, images and the program: large or short-lived, so not in the run directory.
     work: TempDir,
     /// Watches the machine for all trials.
@@ -81,8 +83,8 @@ struct Finished<'a> {
     image_bytes: Option<u64>,
     /// The machine during the download, or from the trial's beginning when it got no further.
     machine: Option<Readings>,
-    /// What links lost meanwhile without being asked to.
-    drops: Vec<LinkDrops>,
+    /// What the links did meanwhile.
+    links: LinkReadings,
     /// `Err` holds status and reason.
     outcome: std::result::Result<(), (&'static str, String)>,
 }
@@ -94,6 +96,7 @@ impl Host {
     /// When files cannot be written.
     pub fn prepare(
         plan: &Plan,
+        links: Backend,
         criu: Option<Criu>,
         interrupted: watch::Receiver<bool>,
     ) -> Result<Self> {
@@ -116,6 +119,7 @@ impl Host {
             body_sha256,
             program,
             criu,
+            links,
             work,
             machine,
             asked,
@@ -210,7 +214,12 @@ impl Host {
     ) -> Result<Middle> {
         let (trial, variant, folder) = (finished.trial, finished.variant, finished.folder);
         phase(Phase::Lab);
-        let lab = Lab::up(&self.plan.network, trial.seed)?;
+        let log = folder.join("engine.log");
+        let carrier = match self.links {
+            Backend::Kernel => Carrier::Kernel,
+            Backend::User => Carrier::User { program: &self.program, log: &log },
+        };
+        let lab = Lab::up(&self.plan.network, trial.seed, carrier)?;
         phase(Phase::Calibration);
         let (client_name, client_place) = self.node_of(Role::Client)?;
         finished.calibration =
@@ -227,7 +236,7 @@ impl Host {
             nodes.push(start.await?);
         }
         let client = nodes.iter().find(|n| n.name() == client_name).context("no client")?;
-        let drops = lab.unasked_drops(&variant.timeline)?;
+        let links = lab.readings(&variant.timeline)?;
         // What the machine did while nodes started is no matter of the download.
         *begun = self.machine.mark();
         phase(Phase::Handshake);
@@ -244,7 +253,12 @@ impl Host {
         };
         let end = self.until_the_end(finished, &scene, client, zero_ns, phase).await;
         finished.machine = Some(Readings::between(begun, &self.machine.mark()));
-        finished.drops = LinkDrops::since(&lab.unasked_drops(&variant.timeline)?, &drops);
+        match (lab.readings(&variant.timeline), &end) {
+            (Ok(now), _) => finished.links = now.since(&links),
+            (Err(e), Ok(_)) => return Err(e),
+            // What ended the trial may be why the links do not answer.
+            (Err(_), Err(_)) => {}
+        }
         finished.image_bytes =
             scene.dumps.borrow().iter().map(|d| d.image_bytes).reduce(|a, b| a + b);
         for node in nodes.iter().filter(|n| n.name() != client_name) {
@@ -299,6 +313,7 @@ impl Host {
             state = client.ended() => state.map(Middle::Client),
             error = timeline => Err(error),
             (why, ..) = early => Err(anyhow!(why)),
+            why = scene.lab.failed() => Err(anyhow!(why)),
             () = sleep(self.plan.time_limit.as_duration()) => Ok(Middle::TimeLimit),
         };
         finished.steps = steps.into_inner();
@@ -386,7 +401,7 @@ impl Host {
             steps: Vec::new(),
             image_bytes: None,
             machine: None,
-            drops: Vec::new(),
+            links: LinkReadings::default(),
             outcome: Ok(()),
         };
         let phase = &|now: Phase| {
@@ -412,7 +427,9 @@ impl Host {
             }
             Err(e) => finished.outcome = Err(("failed", format!("{e:#}"))),
         }
-        Some(collect::record(&self.plan, &finished, &self.body_sha256))
+        let mut record = collect::record(&self.plan, &finished, &self.body_sha256);
+        record.row.links = self.links.name().into();
+        Some(record)
     }
 }
 

@@ -5,7 +5,7 @@
 
 pub mod watch;
 
-use crate::{calibrate, lab::LinkDrops};
+use crate::{calibrate, lab::LinkReadings};
 use limosa_record::row::{CalibrationRow, TrialRow};
 use serde::Serialize;
 use watch::Readings;
@@ -41,6 +41,9 @@ pub struct Limits {
     pub softnet_squeezes_per_s: f64,
     /// Packets that links may lose although their shapes did not ask for it: none.
     pub unasked_drops_packets: u64,
+    /// How late one in a hundred packets may leave a link in user space: a packet that leaves late
+    /// was on a longer link. Idle it is 0.2.
+    pub link_lateness_p99_ms: f64,
     /// How far clocks may move apart during a trial: reading the clock chip is exact to some
     /// milliseconds,
     pub clock_drift_ms: f64,
@@ -60,6 +63,7 @@ pub const LIMITS: Limits = Limits {
     softnet_drops_packets: 0,
     softnet_squeezes_per_s: 10.0,
     unasked_drops_packets: 0,
+    link_lateness_p99_ms: 5.0,
     clock_drift_ms: 20.0,
     clock_drift_share: 0.001,
 };
@@ -73,8 +77,8 @@ pub struct Evidence<'a> {
     pub step_lateness_ms: Option<f64>,
     /// The machine during the trial.
     pub machine: Option<&'a Readings>,
-    /// What links lost without being asked to.
-    pub drops: &'a [LinkDrops],
+    /// The links during the trial.
+    pub links: &'a LinkReadings,
 }
 
 /// A reason to doubt.
@@ -124,8 +128,12 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
             suspect(overload, why);
         }
     }
-    for drop in evidence.drops.iter().filter(|d| d.packets > LIMITS.unasked_drops_packets) {
+    for drop in evidence.links.drops.iter().filter(|d| d.packets > LIMITS.unasked_drops_packets) {
         suspect(true, drop.to_string());
+    }
+    let late = evidence.links.lateness_p99_ms.filter(|ms| *ms > LIMITS.link_lateness_p99_ms);
+    if let Some(ms) = late {
+        suspect(true, format!("1 % of a link's packets left it more than {ms:.1} ms late"));
     }
     Verdict(found)
 }

@@ -182,5 +182,6 @@ fn trial(files: &mut Files, shape: &Shape, repetition: u32, noise: &mut Noise) -
         rtt_second_ms: Some(50.2),
         step_lateness_ms: Some(1.5),
         folder: format!("trials/{}/{repetition}", shape.variant),
+        links: "kernel".into(),
     })
 }

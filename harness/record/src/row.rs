@@ -66,6 +66,9 @@ pub struct TrialRow {
     pub step_lateness_ms: Option<f64>,
     /// Folder of the attempt below the run directory.
     pub folder: String,
+    /// What carried shaped links: `kernel` or `user`; empty in rows of older versions.
+    #[serde(default)]
+    pub links: String,
     /// Wake-ups of the machine during the trial were no later than this in 99 % of the time.
     pub lag_p99_ms: Option<f64>,
     /// The latest wake-up.
@@ -81,6 +84,9 @@ pub struct TrialRow {
     /// Packets lost although no shape asked for it, on links, interfaces and in the kernel's
     /// receive queues.
     pub unasked_drops_packets: Option<u64>,
+    /// 99 % of the packets left the delay line of their link no later than this behind their time;
+    /// links in user space only, the worst link counts.
+    pub link_lateness_p99_ms: Option<f64>,
     /// By how much the clocks moved apart.
     pub clock_drift_ms: Option<f64>,
 }

@@ -3,7 +3,7 @@
 use super::become_root;
 use crate::{
     cli::exit,
-    lab::Lab,
+    lab::{Carrier, Lab},
     plan::{self, Network},
     spec::{Document, Family, Kind, Link, Links, Named, Place, Topology},
     sys::{link, netns::Netns},
@@ -29,7 +29,7 @@ pub(super) fn bench(json: bool) -> Result<u8> {
     let mut down_s = Vec::new();
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        let lab = Lab::up(&network, 0)?;
+        let lab = Lab::up(&network, 0, Carrier::Kernel)?;
         up_s.push(start.elapsed().as_secs_f64());
         // The switch is kept open to see its ports go: the kernel removes namespaces later.
         let switch = lab.place("switch")?.again()?;

@@ -1,18 +1,15 @@
 //! A lab to play with: `up`, `exec`, `inspect`, `down`; and `clean`.
 
-use super::become_root;
+use super::{become_root, show};
 use crate::{
     cli::exit,
+    doctor::{self, NotReady},
     lab::{Lab, pinned::PinnedLab},
     leftovers, plan,
     spec::{self, Kind, Links},
-    sys::{
-        link,
-        qdisc::{self, Loss, Qdisc},
-    },
+    sys::link,
 };
 use anyhow::{Context, Result};
-use limosa_record::unit::{Rate, Ratio, Size, Time};
 use serde_json::json;
 use std::{os::unix::process::CommandExt, path::Path, process::Command};
 
@@ -21,14 +18,23 @@ pub(super) fn up(topology: &Path, name: Option<&str>, links: Links) -> Result<u8
     let document = spec::load_topology(topology)?;
     let network = plan::resolve_topology(&document, links)?;
     become_root()?;
+    let report = doctor::examine_for(&network, links);
+    if !report.host_ready() {
+        let lacks = report.host_lacks();
+        return Err(NotReady(format!("this machine lacks {lacks}\n  hint: limosa doctor")).into());
+    }
+    let (backend, why) = report.links().map_err(NotReady)?;
     let stem = topology.file_stem().map(|s| s.to_string_lossy().into_owned());
     let name = name.map(ToOwned::to_owned).or(stem).context("the lab has no name")?;
-    let pinned = PinnedLab::create(&name, &network)?;
+    let pinned = PinnedLab::create(&name, &network, backend)?;
     let hosts =
         network.places.iter().filter(|(_, p)| p.kind == Kind::Host).map(|(n, _)| n.as_str());
     let hosts: Vec<_> = hosts.collect();
     let address = hosts.last().and_then(|h| network.address(h));
     println!("lab {name} is up: {}", hosts.join(", "));
+    if network.needs_shaping() {
+        println!("{}", show::links_text(backend, &why));
+    }
     if let (Some(first), Some(address)) = (hosts.first(), address) {
         println!("try: limosa exec {name} {first} -- ping -c 3 {address}");
     }
@@ -68,15 +74,7 @@ pub(super) fn inspect(name: &str, json: bool) -> Result<u8> {
         }
         places.insert(place.clone(), json!({"kind": plan.kind, "interfaces": interfaces}));
     }
-    let mut shapes = Vec::new();
-    for s in lab.shapes()? {
-        let stage = |s: Option<qdisc::Status>| {
-            s.map(|s| json!({"shape": describe(&s.qdisc), "sent_packets": s.counters.sent_packets,
-                "dropped_packets": s.counters.dropped_packets, "backlog_bytes": s.counters.backlog_bytes}))
-        };
-        shapes.push(json!({"link": s.link, "direction": s.direction,
-            "rate": stage(s.rate), "delay": stage(s.delay)}));
-    }
+    let shapes = serde_json::to_value(lab.shapes()?)?;
     if json {
         println!("{:#}", json!({"lab": name, "places": places, "shapes": shapes}));
         return Ok(exit::OK);
@@ -97,7 +95,7 @@ pub(super) fn inspect(name: &str, json: bool) -> Result<u8> {
             );
         }
     }
-    for s in &shapes {
+    for s in shapes.as_array().into_iter().flatten() {
         println!(
             "  {} {}",
             s["link"].as_str().unwrap_or_default(),
@@ -114,35 +112,6 @@ pub(super) fn inspect(name: &str, json: bool) -> Result<u8> {
         }
     }
     Ok(exit::OK)
-}
-
-fn describe(qdisc: &Qdisc) -> String {
-    match qdisc {
-        Qdisc::Tbf(t) => format!(
-            "rate {} burst {} queue {}",
-            Rate(t.rate_bps),
-            Size(t.burst_bytes.into()),
-            Size(t.limit_bytes.into())
-        ),
-        Qdisc::Netem(n) => format!(
-            "delay {} jitter {} {} seed {}",
-            Time(n.delay_ns),
-            Time(n.jitter_ns),
-            loss(n.loss),
-            n.seed.map_or("none".into(), |s| s.to_string())
-        ),
-    }
-}
-
-fn loss(loss: Loss) -> String {
-    match loss {
-        Loss::Random { ratio } => format!("loss {}", Ratio(ratio)),
-        Loss::GilbertElliott { to_bad_ratio, to_good_ratio, bad_loss_ratio, good_loss_ratio } => {
-            let [to_bad, to_good, bad, good] =
-                [to_bad_ratio, to_good_ratio, bad_loss_ratio, good_loss_ratio].map(Ratio);
-            format!("burst loss to bad {to_bad}, to good {to_good}, in bad {bad}, in good {good}")
-        }
-    }
 }
 
 /// `limosa down LAB`

@@ -5,11 +5,13 @@ use crate::{
     cli::{On, RunArgs, exit},
     doctor::{self, NotReady},
     guest::{self, GuestCommand},
+    lab::Backend,
     manifest,
     plan::Plan,
     progress::Progress,
     run::{self, Ending, Jobs, Throttle},
-    setup, spec,
+    setup,
+    spec::{self, Links},
     trial::Host,
 };
 use anyhow::{Context, Result};
@@ -118,14 +120,14 @@ fn narrowed(file: &Path, args: &RunArgs) -> Result<Plan> {
 }
 
 fn one(file: &Path, plan: Plan, args: &RunArgs, verbose: u8) -> Result<u8> {
-    let on = choose(args.on, &plan)?;
+    let (on, links) = choose(args.on, &plan)?;
     let (experiment, topology) = spec::load_experiment(file)?;
     let run = run::prepare(&args.out, &plan, &experiment.text, &topology.text, args.resume)?;
     let prepared = Prepared { plan, run };
     eprintln!("results: {}", prepared.run.root().display());
     let code = match on {
-        On::Guest => in_guest(file, &prepared, args, verbose)?,
-        On::Host | On::Auto => on_host(&prepared, args)?,
+        On::Guest => in_guest(file, &prepared, links, args, verbose)?,
+        On::Host | On::Auto => on_host(&prepared, links, args)?,
     };
     let report = limosa_analysis::analyse(&prepared.run).context("make the report");
     give_back(args.out.as_path());
@@ -136,39 +138,56 @@ fn one(file: &Path, plan: Plan, args: &RunArgs, verbose: u8) -> Result<u8> {
     Ok(code)
 }
 
-/// Decides between the host and the guest, and says which and why.
-fn choose(on: On, plan: &Plan) -> Result<On> {
+/// Decides between the host and the guest and what carries shaped links, and says which and why.
+fn choose(on: On, plan: &Plan) -> Result<(On, Backend)> {
+    // The guest's kernel has netem and TAP devices.
+    let in_guest = match plan.links {
+        Links::User => Backend::User,
+        Links::Auto if plan.needs_user_links() => Backend::User,
+        Links::Auto | Links::Kernel => Backend::Kernel,
+    };
     if on == On::Guest {
-        return Ok(on);
+        return Ok((on, in_guest));
     }
     let report = runtime()?.block_on(doctor::examine(Some(plan)));
-    match (report.host_ready(), on) {
-        (true, _) => {
-            eprintln!("running on this kernel: it has all that this experiment needs");
-            Ok(On::Host)
+    match (report.host_ready(), report.links(), on) {
+        (true, Ok((backend, why)), _) => {
+            let links = match plan.needs_shaping() {
+                true => format!(", {}", show::links_text(backend, &why)),
+                false => String::new(),
+            };
+            eprintln!("running on this kernel: it has all that this experiment needs{links}");
+            Ok((On::Host, backend))
         }
-        (false, On::Host) => {
+        (_, _, On::Host) => {
             let lacks = report.host_lacks();
             Err(NotReady(format!(
                 "this machine cannot run it: it lacks {lacks}\n  hint: limosa doctor, or --on guest"
             ))
             .into())
         }
-        (false, _) => {
+        _ => {
             eprintln!("running in a guest, because here it lacks {}", report.host_lacks());
-            Ok(On::Guest)
+            Ok((On::Guest, in_guest))
         }
     }
 }
 
 /// This program again, inside a guest that sees nothing but the run directory.
-fn in_guest(file: &Path, prepared: &Prepared, args: &RunArgs, verbose: u8) -> Result<u8> {
+fn in_guest(
+    file: &Path,
+    prepared: &Prepared,
+    links: Backend,
+    args: &RunArgs,
+    verbose: u8,
+) -> Result<u8> {
     let ready = setup::setup().map_err(|e| NotReady(format!("{e:#}")))?;
     let root = prepared.run.root();
     let run = fs::canonicalize(root).with_context(|| format!("find {}", root.display()))?;
     let text = |p: &Path| p.to_string_lossy().into_owned();
     let mut words = vec!["run".to_owned(), text(file), "--into".into(), text(&run)];
     words.extend(["--jobs".into(), args.jobs.to_string()]);
+    words.extend(["--links".into(), links.name().to_owned()]);
     words.extend((0..verbose).map(|_| "-v".to_owned()));
     let mut command = GuestCommand::current(words, run.join("guest-console.log"))?;
     command = command.share(&run);
@@ -186,7 +205,11 @@ fn inside_guest(run: RunDir, args: &RunArgs) -> Result<u8> {
     let file = run.plan();
     let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
     let plan = serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
-    on_host(&Prepared { plan, run }, args)
+    let links = match args.links {
+        Some(Links::User) => Backend::User,
+        _ => Backend::Kernel,
+    };
+    on_host(&Prepared { plan, run }, links, args)
 }
 
 /// The body exists as the source and, for each job, as it arrives; twice, because `--jobs auto`
@@ -200,7 +223,7 @@ fn memory_mib(plan: &Plan, jobs: Jobs) -> u32 {
     1536_u32.saturating_add(body.saturating_mul(jobs.saturating_mul(2).saturating_add(1)))
 }
 
-fn on_host(prepared: &Prepared, args: &RunArgs) -> Result<u8> {
+fn on_host(prepared: &Prepared, links: Backend, args: &RunArgs) -> Result<u8> {
     let progress = Progress::stderr();
     let ending = runtime()?.block_on(async {
         let interrupted = interruption()?;
@@ -211,9 +234,9 @@ fn on_host(prepared: &Prepared, args: &RunArgs) -> Result<u8> {
             false => None,
         };
         let version = criu.as_ref().map(|c| &*c.version);
-        manifest::write(&prepared.run, &prepared.plan, version)?;
+        manifest::write(&prepared.run, &prepared.plan, version, links)?;
         let criu = criu.map(|c| c.criu);
-        let host = Arc::new(Host::prepare(&prepared.plan, criu, interrupted.clone())?);
+        let host = Arc::new(Host::prepare(&prepared.plan, links, criu, interrupted.clone())?);
         let throttle = Throttle::new(args.jobs, host.capacity()?);
         run::run(&prepared.plan, &prepared.run, &host, throttle, &progress, interrupted).await
     });

@@ -4,16 +4,14 @@ use super::runtime;
 use crate::{
     cli::{Format, exit},
     doctor::{self, Finding},
-    plan::{self, Action, LossPlan, Plan, ShapePlan, StepPlan, When},
+    lab::Backend,
+    plan::{self, Action, Plan, ShapePlan, StepPlan, When},
     spec::{self, Links},
 };
 use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use limosa_analysis::Analysis;
-use limosa_record::{
-    dir::RunDir,
-    unit::{Rate, Ratio, Size, Time},
-};
+use limosa_record::dir::RunDir;
 use std::path::{Path, PathBuf};
 
 /// `limosa doctor [FILE]`
@@ -23,20 +21,38 @@ pub(super) fn doctor(file: Option<&Path>, json: bool) -> Result<u8> {
     if json {
         println!("{:#}", serde_json::to_value(&report)?);
     } else {
-        for (title, findings) in [("on this kernel", &report.host), ("in a guest", &report.guest)] {
-            println!("{title}:");
-            findings.iter().for_each(print_finding);
+        for (title, findings) in [
+            ("on this kernel", &report.host),
+            ("shaped links in this kernel", &report.kernel_links),
+            ("shaped links in user space", &report.user_links),
+            ("in a guest", &report.guest),
+        ] {
+            if !findings.is_empty() {
+                println!("{title}:");
+                findings.iter().for_each(print_finding);
+            }
         }
         println!(
             "{}",
-            match (report.host_ready(), report.guest_ready()) {
-                (true, _) => "ready: runs on this kernel",
-                (false, true) => "ready: runs in a guest",
-                (false, false) => "not ready\n  hint: limosa setup",
+            match (report.host_ready(), report.guest_ready(), report.links()) {
+                (true, _, Ok((backend, why))) => {
+                    format!("ready: runs on this kernel, {}", links_text(backend, &why))
+                }
+                (_, true, _) => "ready: runs in a guest".into(),
+                _ => "not ready\n  hint: limosa setup".into(),
             }
         );
     }
     Ok(if report.host_ready() || report.guest_ready() { exit::OK } else { exit::NOT_READY })
+}
+
+/// What carries shaped links, in half a line.
+pub(super) fn links_text(backend: Backend, why: &str) -> String {
+    let place = match backend {
+        Backend::Kernel => "the kernel",
+        Backend::User => "user space",
+    };
+    format!("shaped links in {place} ({why})")
 }
 
 fn print_finding(finding: &Finding) {
@@ -121,52 +137,9 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
 }
 
 fn shape(shape: &ShapePlan) -> String {
-    let mut words = Vec::new();
-    if let Some(rate) = &shape.rate {
-        words.push(format!("rate {}", Rate(rate.rate_bps)));
-        words.push(format!("burst {}", Size(rate.burst_bytes.into())));
-        words.push(format!("queue {}", Size(rate.limit_bytes.into())));
-    }
-    if let Some(trace) = &shape.trace {
-        let length = Time::from_millis(trace.opportunities_ms.last().copied().unwrap_or(0).into());
-        let packets = trace.opportunities_ms.len();
-        words.push(format!("recording of {packets} packets in {length}"));
-        words.push(format!("queue {}", Size(trace.limit_bytes.into())));
-    }
-    let d = &shape.delay;
-    words.push(format!("delay {}", Time(d.delay_ns)));
-    if d.jitter_ns > 0 {
-        let order = if d.jitter_reorders { " with reordering" } else { "" };
-        words.push(format!("jitter {}{order}", Time(d.jitter_ns)));
-    }
-    let random_loss = match d.loss {
-        LossPlan::Random { ratio } => ratio,
-        LossPlan::GilbertElliott {
-            to_bad_ratio,
-            to_good_ratio,
-            bad_loss_ratio,
-            good_loss_ratio,
-        } => {
-            let [to_bad, to_good, bad, good] =
-                [to_bad_ratio, to_good_ratio, bad_loss_ratio, good_loss_ratio].map(Ratio);
-            words.push(format!(
-                "burst loss (to bad {to_bad}, to good {to_good}, lost in bad {bad}, in good {good})"
-            ));
-            0.0
-        }
-    };
-    for (name, ratio) in [
-        ("loss", random_loss),
-        ("duplicate", d.duplicate_ratio),
-        ("corrupt", d.corrupt_ratio),
-        ("reorder", d.reorder_ratio),
-    ] {
-        if ratio > 0.0 {
-            words.push(format!("{name} {}", Ratio(ratio)));
-        }
-    }
-    words.push(format!("line of {} packets", d.limit_packets));
-    words.join(", ")
+    let parts = [shape.rate_text(), Some(shape.delay_text())];
+    let line = format!("line of {} packets", shape.delay.limit_packets);
+    parts.into_iter().flatten().chain([line]).collect::<Vec<_>>().join(", ")
 }
 
 fn step(step: &StepPlan) -> String {

@@ -1,6 +1,7 @@
-//! A lab that stays when the process ends: its namespaces are pinned below `/run/limosa/labs`.
+//! A lab that stays when the process ends: its namespaces are pinned below `/run/limosa/labs`, and
+//! links in user space are held by a [keeper](super::keeper).
 
-use super::Lab;
+use super::{Backend, Carrier, Lab, keeper::Kept};
 use crate::{
     plan::Network,
     sys::netns::{Netns, unpin},
@@ -37,7 +38,7 @@ impl PinnedLab {
     ///
     /// # Errors
     /// When there is one of this name, or the kernel refuses; then nothing is left.
-    pub fn create(name: &str, network: &Network) -> Result<Self> {
+    pub fn create(name: &str, network: &Network, backend: Backend) -> Result<Self> {
         let home = folder(name)?;
         fs::create_dir_all(LABS).with_context(|| format!("make {LABS}"))?;
         match fs::create_dir(&home) {
@@ -46,15 +47,19 @@ impl PinnedLab {
             }
             other => other.with_context(|| format!("make {}", home.display()))?,
         }
-        let built = Lab::up(network, 0).and_then(|lab| {
+        let build = || -> Result<Lab> {
             let text = serde_json::to_vec_pretty(network)?;
             write_whole(&home.join("network.json"), &text)?;
+            if backend == Backend::User {
+                return open(network, &home, Some(Kept::start(&home)?));
+            }
+            let lab = Lab::up(network, 0, Carrier::Kernel)?;
             for (file, netns) in lab.namespaces() {
                 netns.pin(&home.join(file))?;
             }
             Ok(lab)
-        });
-        match built {
+        };
+        match build() {
             Ok(lab) => Ok(Self { lab, network: network.clone() }),
             Err(e) => {
                 Self::remove(name)?;
@@ -73,7 +78,7 @@ impl PinnedLab {
         let Ok(text) = fs::read(&file) else { bail!("{}", unknown(name)) };
         let network: Network =
             serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
-        let lab = Lab::open(&network, |file| Netns::open(&home.join(file)))?;
+        let lab = open(&network, &home, Kept::find(&home))?;
         Ok(Self { lab, network })
     }
 
@@ -86,6 +91,11 @@ impl PinnedLab {
         if !home.is_dir() {
             bail!("{}", unknown(name));
         }
+        if let Some(kept) = Kept::find(&home)
+            && let Err(e) = kept.end()
+        {
+            tracing::info!("{e:#}");
+        }
         for entry in fs::read_dir(&home).with_context(|| format!("list {}", home.display()))? {
             let path = entry?.path();
             if path.extension().is_some_and(|e| e == "netns") {
@@ -94,6 +104,10 @@ impl PinnedLab {
         }
         fs::remove_dir_all(&home).with_context(|| format!("remove {}", home.display()))
     }
+}
+
+fn open(network: &Network, home: &Path, kept: Option<Kept>) -> Result<Lab> {
+    Lab::open(network, |file| Netns::open(&home.join(file)), kept)
 }
 
 fn unknown(name: &str) -> String {

@@ -2,7 +2,7 @@
 //! and loss (netem), on different devices.
 
 use crate::spec::{Links, Shape, Trace, Traces};
-use limosa_record::unit::{Rate, Ratio, Time};
+use limosa_record::unit::{Rate, Ratio, Size, Time};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a full Ethernet frame without its checksum: 1500 of payload and 14 of header.
@@ -92,6 +92,56 @@ pub struct DelayStage {
     pub reorder_ratio: f64,
     /// Packets that fit into the line: 2 × rate × delay ÷ frame + slack.
     pub limit_packets: u32,
+}
+
+impl ShapePlan {
+    /// The rate stage in words; nothing when it is unlimited.
+    pub fn rate_text(&self) -> Option<String> {
+        if let Some(rate) = &self.rate {
+            let (burst, queue) = (Size(rate.burst_bytes.into()), Size(rate.limit_bytes.into()));
+            return Some(format!("rate {}, burst {burst}, queue {queue}", Rate(rate.rate_bps)));
+        }
+        self.trace.as_ref().map(|trace| {
+            let length = trace.opportunities_ms.last().copied().unwrap_or(0);
+            let (length, queue) =
+                (Time::from_millis(length.into()), Size(trace.limit_bytes.into()));
+            let packets = trace.opportunities_ms.len();
+            format!("recording of {packets} packets in {length}, queue {queue}")
+        })
+    }
+
+    /// The delay stage in words.
+    pub fn delay_text(&self) -> String {
+        let d = &self.delay;
+        let mut words = vec![format!("delay {}", Time(d.delay_ns))];
+        if d.jitter_ns > 0 {
+            let order = if d.jitter_reorders { " with reordering" } else { "" };
+            words.push(format!("jitter {}{order}", Time(d.jitter_ns)));
+        }
+        let mut share = |name: &str, ratio: f64| {
+            if ratio > 0.0 {
+                words.push(format!("{name} {}", Ratio(ratio)));
+            }
+        };
+        match d.loss {
+            LossPlan::Random { ratio } => share("loss", ratio),
+            LossPlan::GilbertElliott {
+                to_bad_ratio,
+                to_good_ratio,
+                bad_loss_ratio,
+                good_loss_ratio,
+            } => {
+                share("burst loss: to bad", to_bad_ratio);
+                share("to good", to_good_ratio);
+                share("lost in bad", bad_loss_ratio);
+                share("lost in good", good_loss_ratio);
+            }
+        }
+        share("duplicate", d.duplicate_ratio);
+        share("corrupt", d.corrupt_ratio);
+        share("reorder", d.reorder_ratio);
+        words.join(", ")
+    }
 }
 
 /// A field that is wrong, and why.

@@ -305,11 +305,13 @@ pub fn list(netns: &Netns) -> Result<Vec<Link>> {
 
 fn link_of(message: Message) -> Option<Result<Link>> {
     let Message::NewLink(message) = message else { return None };
-    let (mut name, mut running, mut counters) = (None, false, Counters::default());
+    let (mut name, mut state, mut tap) = (None, State::Unknown, false);
+    let mut counters = Counters::default();
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(n) => name = Some(n),
-            LinkAttribute::OperState(state) => running = state == State::Up,
+            LinkAttribute::OperState(s) => state = s,
+            LinkAttribute::LinkInfo(info) => tap = info.contains(&LinkInfo::Kind(InfoKind::Tun)),
             LinkAttribute::Stats64(s) => {
                 counters = Counters {
                     rx_bytes: s.rx_bytes,
@@ -323,7 +325,11 @@ fn link_of(message: Message) -> Option<Result<Link>> {
             _ => {}
         }
     }
-    let (index, up) = (message.header.index, message.header.flags.contains(LinkFlags::Up));
+    let (index, flags) = (message.header.index, message.header.flags);
+    let up = flags.contains(LinkFlags::Up);
+    // A TAP has its carrier before it is brought up, so no work queue has to act on it.
+    let running = state == State::Up
+        || (tap && state == State::Unknown && flags.contains(LinkFlags::Up | LinkFlags::LowerUp));
     let name = name.with_context(|| format!("list interfaces: number {index} has no name"));
     Some(name.map(|name| Link { index, name, up, running, counters }))
 }

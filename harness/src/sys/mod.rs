@@ -14,3 +14,4 @@ pub mod process;
 pub mod qdisc;
 pub mod rtc;
 mod stamped;
+pub mod tap;

@@ -35,14 +35,15 @@ pub(super) fn record(plan: &Plan, finished: &Finished<'_>, body_sha256: &str) ->
         calibration: &finished.calibration,
         step_lateness_ms: record.row.step_lateness_ms,
         machine: finished.machine.as_ref(),
-        drops: &finished.drops,
+        links: &finished.links,
     };
     record.verdict = verdict::judge(&evidence);
     record.verdict.enter(&mut record.row);
     if let Some(machine) = &finished.machine {
         machine.enter(&mut record.row);
+        record.row.link_lateness_p99_ms = finished.links.lateness_p99_ms;
         let softnet = machine.usage.softnet_drops_packets.unwrap_or(0);
-        let links: u64 = finished.drops.iter().map(|d| d.packets).sum();
+        let links: u64 = finished.links.drops.iter().map(|d| d.packets).sum();
         record.row.unasked_drops_packets = Some(softnet + links);
     }
     record

@@ -1,7 +1,7 @@
 //! Recorded readings, and the real probe on a machine that is made busy.
 
 use super::*;
-use crate::sys::machine::Usage;
+use crate::{lab::LinkDrops, sys::machine::Usage};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -47,7 +47,7 @@ fn judged(machine: &Readings) -> Verdict {
         calibration: &calibration,
         step_lateness_ms: Some(0.4),
         machine: Some(machine),
-        drops: &[],
+        links: &LinkReadings::default(),
     })
 }
 
@@ -112,7 +112,7 @@ fn each_reading_can_make_a_trial_suspect() {
 
 #[test]
 fn the_trials_own_measurements_count() {
-    let drops = [
+    let drops = vec![
         LinkDrops { place: "s0-router a_to_b".into(), cause: "delay stage", packets: 3 },
         LinkDrops { place: "client eth0".into(), cause: "interface", packets: 1 },
     ];
@@ -122,7 +122,7 @@ fn the_trials_own_measurements_count() {
         calibration: &calibration,
         step_lateness_ms: late,
         machine: Some(&idle),
-        drops: &drops,
+        links: &LinkReadings { drops, lateness_p99_ms: Some(7.25) },
     };
     let verdict = judge(&evidence);
     let mut row = TrialRow { status: "failed".into(), ..TrialRow::default() };
@@ -134,7 +134,8 @@ fn the_trials_own_measurements_count() {
             "the RTT over eth0 is 52.00 ms instead of 50.00 ms; \
              a step of the timeline started 31 ms late; \
              3 packets were lost on s0-router a_to_b by its delay stage; \
-             1 packets were lost on client eth0 by its interface"
+             1 packets were lost on client eth0 by its interface; \
+             1 % of a link's packets left it more than 7.2 ms late"
         )
     );
 }
@@ -145,7 +146,7 @@ fn what_a_kernel_does_not_tell_is_no_suspicion() {
         calibration: &[],
         step_lateness_ms: None,
         machine: Some(&Readings::default()),
-        drops: &[],
+        links: &LinkReadings::default(),
     };
     assert!(judge(&evidence).is_valid());
 }
