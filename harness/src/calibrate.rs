@@ -5,6 +5,7 @@ use crate::{
     lab::Lab,
     plan::{Network, ShapePlan, VariantPlan},
     sys::ping::{Ping, ping},
+    verdict::LIMITS,
 };
 use anyhow::Result;
 use limosa_record::row::CalibrationRow;
@@ -15,10 +16,6 @@ use std::{
 
 /// Echo requests per interface.
 const REQUESTS: u16 = 10;
-
-/// How far the shortest round trip may lie above the wanted one before a trial is suspect: the
-/// sum of all hops' processing, 0.7 ms in a software-emulated guest.
-pub const MAX_RTT_ERROR: Duration = Duration::from_micros(1500);
 
 /// Measures the round trip over each interface of the client.
 ///
@@ -57,7 +54,7 @@ pub fn calibrate(
 
 /// What is wrong with a calibration, if anything.
 pub fn complaint(rows: &[CalibrationRow]) -> Option<String> {
-    let slack_ms = MAX_RTT_ERROR.as_secs_f64() * 1e3;
+    let slack_ms = LIMITS.rtt_error_ms;
     rows.iter().find_map(|row| {
         let name = &row.interface;
         match (row.min_rtt_ms, row.wanted_rtt_ms) {

@@ -1,6 +1,6 @@
 //! The command line: words to calls, errors to messages and exit codes.
 
-use crate::spec::Links;
+use crate::{run::Jobs, spec::Links};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -172,9 +172,9 @@ pub struct RunArgs {
     /// Only this variant (may be given several times)
     #[arg(long, value_name = "VARIANT")]
     pub only: Vec<String>,
-    /// Trials at the same time
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub jobs: u16,
+    /// Trials at the same time, or `auto`: as many as the machine carries
+    #[arg(long, value_name = "N|auto", default_value_t = Jobs::Fixed(1))]
+    pub jobs: Jobs,
     /// Go on with the latest run of this experiment
     #[arg(long)]
     pub resume: bool,

@@ -6,6 +6,7 @@
 //! dies, the kernel takes the whole lab away.
 
 mod descriptors;
+mod drops;
 pub mod keeper;
 mod kernel;
 pub mod pinned;
@@ -13,6 +14,7 @@ mod places;
 mod status;
 mod user;
 
+pub use drops::{LinkDrops, LinkReadings};
 pub use status::{DirectionStatus, StageStatus};
 
 use crate::{

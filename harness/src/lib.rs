@@ -27,3 +27,4 @@ pub mod steps;
 pub mod sys;
 pub mod timeline;
 pub mod trial;
+pub mod verdict;

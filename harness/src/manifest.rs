@@ -1,6 +1,6 @@
 //! `manifest.json`: what made these results, so that they can be made again.
 
-use crate::{lab::Backend, plan::Plan};
+use crate::{lab::Backend, plan::Plan, verdict};
 use anyhow::Result;
 use limosa_record::{
     clock,
@@ -40,10 +40,7 @@ pub fn write(run: &RunDir, plan: &Plan, criu: Option<&str>, links: Backend) -> R
             "criu": criu,
         },
         "links": links.name(),
-        "thresholds": {
-            "rtt_error_ms": crate::calibrate::MAX_RTT_ERROR.as_secs_f64() * 1e3,
-            "step_lateness_ms": crate::trial::MAX_LATENESS_MS,
-        },
+        "thresholds": verdict::LIMITS,
         "renditions": {
             "announce": "noq's ADD_ADDRESS frame stands for the paper's MIGRATION frame",
             "detection": "a probe is an RFC 9000 PATH_CHALLENGE on a new path of RFC 10069",

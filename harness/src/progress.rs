@@ -1,10 +1,11 @@
-//! What a person sees of a run: on a terminal a bar with trial, phase and time left; otherwise a
-//! line per trial. All of it goes to stderr.
+//! What a person sees of a run: on a terminal a bar with the oldest running trial, its phase, how
+//! many run beside it, and the time left; otherwise a line per trial. All of it goes to stderr.
 
-use crate::plan::TrialPlan;
+use crate::{plan::TrialPlan, run::Phase};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
 use limosa_record::row::TrialRow;
 use std::{
+    cell::{Cell, RefCell},
     env,
     io::{self, IsTerminal, Write},
     time::Duration,
@@ -18,12 +19,16 @@ pub const TTY_VARIABLE: &str = "LIMOSA_TTY";
 pub struct Progress {
     bar: ProgressBar,
     terminal: bool,
+    /// The trials that run, in the order of their starts.
+    running: RefCell<Vec<(u64, String)>>,
+    started: Cell<u64>,
 }
 
 /// One trial's share of it.
 #[derive(Debug)]
 pub struct TrialBar<'a> {
     progress: &'a Progress,
+    number: u64,
     name: String,
 }
 
@@ -37,12 +42,16 @@ impl Progress {
 
     /// Says nothing; for tests.
     pub fn silent() -> Self {
-        Self { bar: ProgressBar::hidden(), terminal: true }
+        Self::with(ProgressBar::hidden(), true)
+    }
+
+    fn with(bar: ProgressBar, terminal: bool) -> Self {
+        Self { bar, terminal, running: RefCell::default(), started: Cell::default() }
     }
 
     fn new(terminal: bool, carried: bool) -> Self {
         if !terminal {
-            return Self { bar: ProgressBar::hidden(), terminal };
+            return Self::with(ProgressBar::hidden(), terminal);
         }
         let target = if carried {
             // Inside the guest stderr is a serial line that a terminal is at the end of.
@@ -52,7 +61,7 @@ impl Progress {
             ProgressDrawTarget::stderr()
         };
         let bar = ProgressBar::with_draw_target(Some(0), target);
-        Self { bar, terminal }
+        Self::with(bar, terminal)
     }
 
     /// The run has so many trials, of which some are done already.
@@ -83,7 +92,21 @@ impl Progress {
         if !self.terminal {
             eprintln!("trial {name}: started");
         }
-        TrialBar { progress: self, name }
+        let number = self.started.get();
+        self.started.set(number + 1);
+        self.running.borrow_mut().push((number, name.clone()));
+        TrialBar { progress: self, number, name }
+    }
+
+    /// What the bar says beside the count.
+    fn show(&self) {
+        let running = self.running.borrow();
+        let text = match &running[..] {
+            [] => String::new(),
+            [(_, only)] => only.clone(),
+            [(_, oldest), ..] => format!("{} at once, oldest: {oldest}", running.len()),
+        };
+        self.bar.set_message(text);
     }
 
     /// A trial is over.
@@ -161,7 +184,38 @@ impl TermLike for Serial {
 
 impl TrialBar<'_> {
     /// The trial's present phase.
-    pub fn phase(&self, phase: &str) {
-        self.progress.bar.set_message(format!("{} · {phase}", self.name));
+    pub fn phase(&self, phase: Phase) {
+        let mut running = self.progress.running.borrow_mut();
+        if let Some((_, text)) = running.iter_mut().find(|(number, _)| *number == self.number) {
+            *text = format!("{} · {phase}", self.name);
+        }
+        drop(running);
+        self.progress.show();
+    }
+}
+
+impl Drop for TrialBar<'_> {
+    fn drop(&mut self) {
+        self.progress.running.borrow_mut().retain(|(number, _)| *number != self.number);
+        self.progress.show();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_shows_the_oldest_and_how_many_there_are() {
+        let progress = Progress::silent();
+        let plan = |repetition| TrialPlan { variant: "quic".into(), repetition, seed: 0 };
+        let first = progress.trial(&plan(1));
+        first.phase(Phase::Download);
+        assert_eq!(progress.bar.message(), "quic 1 · download");
+        let second = progress.trial(&plan(2));
+        second.phase(Phase::Lab);
+        assert_eq!(progress.bar.message(), "2 at once, oldest: quic 1 · download");
+        drop(first);
+        assert_eq!(progress.bar.message(), "quic 2 · lab");
     }
 }

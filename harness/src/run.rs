@@ -4,20 +4,38 @@
 use crate::{
     plan::{Plan, TrialPlan},
     progress::Progress,
+    verdict::Verdict,
 };
 use anyhow::{Context, bail};
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use limosa_record::{
     clock,
     dir::{RunDir, point_latest, write_whole},
     row::{self, EventRow, RequestRow, RowFile, ThroughputRow, TrialRow},
 };
 use std::{
-    collections::HashSet,
+    cell::Cell,
+    collections::{BTreeMap, HashSet},
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::{Notify, watch},
+    time::{MissedTickBehavior, interval},
+};
+
+mod phase;
+mod throttle;
+
+pub use phase::Phase;
+pub use throttle::{Jobs, Throttle};
+
+/// How often `--jobs auto` looks at the machine before it starts another trial.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Another trial starts only while the machine is so far from being overloaded.
+const CALM: f64 = 0.5;
 
 /// What one trial leaves.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,6 +48,8 @@ pub struct TrialRecord {
     pub events: Vec<EventRow>,
     /// Its requests.
     pub requests: Vec<RequestRow>,
+    /// Whether the machine was good enough for it.
+    pub verdict: Verdict,
 }
 
 /// Tries one variant once. Whatever goes wrong becomes the row's status and reason.
@@ -40,8 +60,12 @@ pub trait Laboratory {
         &self,
         trial: &TrialPlan,
         folder: &Path,
-        phase: &dyn Fn(&str),
+        phase: &dyn Fn(Phase),
     ) -> impl Future<Output = Option<TrialRecord>>;
+
+    /// How near the machine has been to being overloaded since the last question: 1 is at a limit
+    /// of the verdict.
+    fn strain(&self) -> f64;
 }
 
 /// How a run ended.
@@ -152,7 +176,8 @@ impl Rows {
     }
 }
 
-/// Runs all trials of the plan that have no row yet, `jobs` at a time; rows keep the plan's order.
+/// Runs all trials of the plan that have no row yet, several at a time as `throttle` says; rows
+/// keep the plan's order. One trial at a time is in its preparation.
 ///
 /// # Errors
 /// When the run directory cannot be read or written.
@@ -160,46 +185,109 @@ pub async fn run(
     plan: &Plan,
     run: &RunDir,
     laboratory: &impl Laboratory,
-    jobs: usize,
+    mut throttle: Throttle,
     progress: &Progress,
-    mut interrupted: watch::Receiver<bool>,
+    interrupted: watch::Receiver<bool>,
 ) -> anyhow::Result<Ending> {
     let before: Vec<TrialRow> = row::read(&run.trials())?;
     let done: HashSet<(&str, u32)> =
         before.iter().map(|r| (r.variant.as_str(), r.repetition)).collect();
-    let todo: Vec<&TrialPlan> = plan
+    let mut todo = plan
         .trials
         .iter()
         .filter(|t| !done.contains(&(t.variant.as_str(), t.repetition)))
-        .collect();
+        .enumerate()
+        .peekable();
     progress.begin(plan.trials.len(), before.len());
     let mut failed = before.iter().any(|r| r.status != "ok");
     let mut rows = Rows::open(run)?;
-    let stop = interrupted.clone();
-    let one = async |trial: &TrialPlan| -> anyhow::Result<Option<TrialRecord>> {
-        if *stop.borrow() {
-            return Ok(None);
-        }
-        let folder = run.new_attempt(&trial.variant, trial.repetition)?;
-        let bar = progress.trial(trial);
-        let mut record = laboratory.trial(trial, &folder, &|phase| bar.phase(phase)).await;
-        if let Some(record) = &mut record {
-            let below = folder.strip_prefix(run.root()).unwrap_or(&folder);
-            record.row.folder = below.display().to_string();
-        }
-        Ok(record)
+    let (preparing, prepared) = (Cell::new(None), Notify::new());
+    let one = async |number: usize, trial, era| -> anyhow::Result<_> {
+        let tell = |phase: Phase| {
+            if preparing.get() == Some(number) && !phase.is_setup() {
+                preparing.set(None);
+                prepared.notify_one();
+            }
+        };
+        let record = attempt(trial, run, laboratory, progress, &tell).await?;
+        Ok((number, era, record))
     };
-    let mut records = stream::iter(todo).map(one).buffered(jobs.max(1));
-    while let Some(record) = records.next().await {
-        let Some(record) = record? else { return Ok(Ending::Interrupted) };
-        rows.write(&record)?;
-        failed |= record.row.status != "ok";
-        progress.finished(&record.row);
+    let mut running = FuturesUnordered::new();
+    // Trials that are over and wait for the row of an earlier one.
+    let mut waiting = BTreeMap::new();
+    let mut written = 0;
+    let mut looks = interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut calm = true;
+    let mut cut_off = false;
+    loop {
+        let stop = cut_off || *interrupted.borrow();
+        let may_start = !stop
+            && preparing.get().is_none()
+            && running.len() < throttle.allowed()
+            && (calm || running.is_empty());
+        if may_start && let Some((number, trial)) = todo.next() {
+            preparing.set(Some(number));
+            // The next start waits for what this one does to the machine.
+            calm = !throttle.is_automatic();
+            running.push(one(number, trial, throttle.era()));
+            continue;
+        }
+        if running.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some(ended) = running.next() => {
+                let (number, era, record) = ended?;
+                let Some(record) = record else {
+                    cut_off = true;
+                    continue;
+                };
+                throttle.saw(era, &record.verdict);
+                failed |= record.row.status != "ok";
+                progress.finished(&record.row);
+                waiting.insert(number, record);
+                while let Some(record) = waiting.remove(&written) {
+                    rows.write(&record)?;
+                    written += 1;
+                }
+            }
+            () = prepared.notified() => {}
+            _ = looks.tick(), if throttle.is_automatic() && todo.peek().is_some() => {
+                calm = preparing.get().is_none() && laboratory.strain() < CALM;
+            }
+        }
     }
-    if *interrupted.borrow_and_update() {
+    // After an interruption some are over whose predecessors are not.
+    waiting.values().try_for_each(|record| rows.write(record))?;
+    if cut_off || *interrupted.borrow() {
         return Ok(Ending::Interrupted);
     }
     Ok(if failed { Ending::SomeFailed } else { Ending::Ok })
+}
+
+/// One trial with a folder of its own; `None` when it was interrupted.
+async fn attempt(
+    trial: &TrialPlan,
+    run: &RunDir,
+    laboratory: &impl Laboratory,
+    progress: &Progress,
+    phase: &dyn Fn(Phase),
+) -> anyhow::Result<Option<TrialRecord>> {
+    let folder = run.new_attempt(&trial.variant, trial.repetition)?;
+    let bar = progress.trial(trial);
+    let tell = |now: Phase| {
+        bar.phase(now);
+        phase(now);
+    };
+    let mut record = laboratory.trial(trial, &folder, &tell).await;
+    // A trial that failed early never got beyond its preparation.
+    phase(Phase::Collection);
+    if let Some(record) = &mut record {
+        let below = folder.strip_prefix(run.root()).unwrap_or(&folder);
+        record.row.folder = below.display().to_string();
+    }
+    Ok(record)
 }
 
 #[cfg(test)]

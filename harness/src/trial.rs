@@ -4,15 +4,16 @@ use crate::{
     action::Scene,
     calibrate,
     certificate::{self, Certificates, SERVER_NAME},
-    lab::{Backend, Carrier, Lab},
-    leftovers,
+    lab::{Backend, Carrier, Lab, LinkReadings},
+    leftovers, manifest,
     node::{CONTROL, Node},
     plan::{Plan, SERVER_PORT, TrialPlan, VariantPlan},
-    run::{Laboratory, TrialRecord},
+    run::{Laboratory, Phase, TrialRecord},
     source,
     spec::{Expect, Role},
-    sys::{criu::Criu, process::ExitState},
+    sys::{criu::Criu, machine, packet_cost, process::ExitState},
     timeline::{self, Done},
+    verdict::watch::{Mark, Readings, Watch},
 };
 use anyhow::{Context, Result, anyhow, bail};
 use futures_util::future::select_all;
@@ -23,23 +24,26 @@ use limosa_record::{
 };
 use std::{
     cell::RefCell,
-    fs,
+    env, fs,
     future::pending,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 use tempfile::TempDir;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    task::spawn_blocking,
+    time::sleep,
+};
 
+mod capacity;
 mod collect;
-
-/// How late a step of the timeline may start before the trial is suspect.
-pub const MAX_LATENESS_MS: f64 = 20.0;
 
 /// This machine's kernel as a laboratory.
 #[derive(Debug)]
-pub struct Host<'a> {
-    plan: &'a Plan,
+pub struct Host {
+    plan: Plan,
     certificates: Certificates,
     /// SHA-256 of the body.
     body_sha256: String,
@@ -50,6 +54,10 @@ pub struct Host<'a> {
     links: Backend,
     /// Bodies, images and the program: large or short-lived, so not in the run directory.
     work: TempDir,
+    /// Watches the machine for all trials.
+    machine: Watch,
+    /// The machine when [`Laboratory::strain`] was asked last.
+    asked: Mutex<Mark>,
     interrupted: watch::Receiver<bool>,
 }
 
@@ -73,17 +81,21 @@ struct Finished<'a> {
     calibration: Vec<CalibrationRow>,
     steps: Vec<Done>,
     image_bytes: Option<u64>,
+    /// The machine during the download, or from the trial's beginning when it got no further.
+    machine: Option<Readings>,
+    /// What the links did meanwhile.
+    links: LinkReadings,
     /// `Err` holds status and reason.
     outcome: std::result::Result<(), (&'static str, String)>,
 }
 
-impl<'a> Host<'a> {
+impl Host {
     /// Makes what all trials of the plan share: certificates, body, a copy of this program.
     ///
     /// # Errors
     /// When files cannot be written.
     pub fn prepare(
-        plan: &'a Plan,
+        plan: &Plan,
         links: Backend,
         criu: Option<Criu>,
         interrupted: watch::Receiver<bool>,
@@ -98,7 +110,34 @@ impl<'a> Host<'a> {
         let program = work.path().join("limosa-node");
         fs::copy("/proc/self/exe", &program)
             .with_context(|| format!("copy this program to {}", program.display()))?;
-        Ok(Self { plan, certificates, body_sha256, program, criu, links, work, interrupted })
+        let machine = Watch::start(env::var_os(manifest::INSIDE_VARIABLE).is_some())?;
+        let asked = Mutex::new(machine.mark());
+        let plan = plan.clone();
+        Ok(Self {
+            plan,
+            certificates,
+            body_sha256,
+            program,
+            criu,
+            links,
+            work,
+            machine,
+            asked,
+            interrupted,
+        })
+    }
+
+    /// How many trials this machine is thought to carry at the same time.
+    ///
+    /// # Errors
+    /// When the machine's speed cannot be measured.
+    pub fn capacity(&self) -> Result<usize> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let message = packet_cost::measure()?;
+        let memory = machine::available_memory_bytes().unwrap_or(0);
+        let capacity = capacity::capacity(&self.plan, message, processors, memory);
+        tracing::info!(?message, capacity, "how many trials at a time");
+        Ok(capacity)
     }
 
     /// Where a trial's nodes work: the run directory of a guest is a slow file system, and each
@@ -167,23 +206,28 @@ impl<'a> Host<'a> {
     }
 
     /// The trial until the client has ended; fills `finished` on the way.
-    async fn middle(&self, finished: &mut Finished<'_>, phase: &dyn Fn(&str)) -> Result<Middle> {
+    async fn middle(
+        &self,
+        finished: &mut Finished<'_>,
+        begun: &mut Mark,
+        phase: &dyn Fn(Phase),
+    ) -> Result<Middle> {
         let (trial, variant, folder) = (finished.trial, finished.variant, finished.folder);
-        phase("lab");
+        phase(Phase::Lab);
         let log = folder.join("engine.log");
         let carrier = match self.links {
             Backend::Kernel => Carrier::Kernel,
             Backend::User => Carrier::User { program: &self.program, log: &log },
         };
         let lab = Lab::up(&self.plan.network, trial.seed, carrier)?;
-        phase("calibration");
+        phase(Phase::Calibration);
         let (client_name, client_place) = self.node_of(Role::Client)?;
         finished.calibration =
             calibrate::calibrate(&self.plan.network, &lab, client_place, variant)?;
         let mut rows = RowFile::append(&folder.join("calibration.csv"))?;
         finished.calibration.iter().try_for_each(|row| rows.write(row))?;
         lab.rewind()?;
-        phase("nodes");
+        phase(Phase::Nodes);
         let mut nodes = Vec::new();
         for (name, node) in &self.plan.nodes {
             let (working, kept) = (self.desk(trial).join(name), folder.join(name));
@@ -192,7 +236,10 @@ impl<'a> Host<'a> {
             nodes.push(start.await?);
         }
         let client = nodes.iter().find(|n| n.name() == client_name).context("no client")?;
-        phase("handshake");
+        let links = lab.readings(&variant.timeline)?;
+        // What the machine did while nodes started is no matter of the download.
+        *begun = self.machine.mark();
+        phase(Phase::Handshake);
         let zero_ns = client.ask(&lab, &Request::Start).await?.handshake_started_ns;
         let zero_ns = zero_ns.context("the client does not say when its handshake started")?;
         finished.zero_ns = Some(zero_ns);
@@ -205,6 +252,13 @@ impl<'a> Host<'a> {
             dumps: RefCell::default(),
         };
         let end = self.until_the_end(finished, &scene, client, zero_ns, phase).await;
+        finished.machine = Some(Readings::between(begun, &self.machine.mark()));
+        match (lab.readings(&variant.timeline), &end) {
+            (Ok(now), _) => finished.links = now.since(&links),
+            (Err(e), Ok(_)) => return Err(e),
+            // What ended the trial may be why the links do not answer.
+            (Err(_), Err(_)) => {}
+        }
         finished.image_bytes =
             scene.dumps.borrow().iter().map(|d| d.image_bytes).reduce(|a, b| a + b);
         for node in nodes.iter().filter(|n| n.name() != client_name) {
@@ -230,14 +284,14 @@ impl<'a> Host<'a> {
         scene: &Scene<'_>,
         client: &Node,
         zero_ns: i64,
-        phase: &dyn Fn(&str),
+        phase: &dyn Fn(Phase),
     ) -> Result<Middle> {
         let planned = &finished.variant.timeline;
         let steps = RefCell::new(Vec::new());
         let timeline = async {
-            phase("download");
+            phase(Phase::Download);
             let report = |done: Done| {
-                phase(&format!("download, after {}", done.event));
+                phase(Phase::After(done.event));
                 steps.borrow_mut().push(done);
             };
             match timeline::drive(planned, zero_ns, scene, report).await {
@@ -294,12 +348,47 @@ fn check_end(node: &Node, expect: &Expect, state: ExitState) -> Result<()> {
     bail!(node.told(format!("node `{name}` {state}, expected `{name}: {wish}`")))
 }
 
-impl Laboratory for Host<'_> {
+/// Each trial has a thread of its own, so that what waits for the kernel in one of them does not
+/// make steps of the others late.
+impl Laboratory for Arc<Host> {
     async fn trial(
         &self,
         trial: &TrialPlan,
         folder: &Path,
-        phase: &dyn Fn(&str),
+        phase: &dyn Fn(Phase),
+    ) -> Option<TrialRecord> {
+        let (host, trial, folder) = (Self::clone(self), trial.clone(), folder.to_owned());
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let mut work = spawn_blocking(move || {
+            // Nobody listens any more when the whole run is given up.
+            host.try_once(&trial, &folder, &|phase| tell.send(phase).unwrap_or_default())
+        });
+        loop {
+            tokio::select! {
+                Some(now) = told.recv() => phase(now),
+                record = &mut work => {
+                    return record.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()));
+                }
+            }
+        }
+    }
+
+    fn strain(&self) -> f64 {
+        let now = self.machine.mark();
+        let mut before = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let strain = Readings::between(&before, &now).strain();
+        *before = now;
+        strain
+    }
+}
+
+impl Host {
+    /// One trial from the first to the last, on this thread.
+    fn try_once(
+        &self,
+        trial: &TrialPlan,
+        folder: &Path,
+        phase: &dyn Fn(Phase),
     ) -> Option<TrialRecord> {
         let variant = &self.plan.variants[&trial.variant];
         let mut finished = Finished {
@@ -311,15 +400,24 @@ impl Laboratory for Host<'_> {
             calibration: Vec::new(),
             steps: Vec::new(),
             image_bytes: None,
+            machine: None,
+            links: LinkReadings::default(),
             outcome: Ok(()),
         };
-        let phase = &|name: &str| {
-            tracing::info!(variant = trial.variant, repetition = trial.repetition, "{name}");
-            phase(name);
+        let phase = &|now: Phase| {
+            tracing::info!(variant = trial.variant, repetition = trial.repetition, "{now}");
+            phase(now);
         };
-        let middle = self.middle(&mut finished, phase).await;
-        phase("collection");
-        let cleared = self.clear_desk(trial, folder);
+        let mut begun = self.machine.mark();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let middle = runtime
+            .context("start a runtime")
+            .and_then(|runtime| runtime.block_on(self.middle(&mut finished, &mut begun, phase)));
+        phase(Phase::Collection);
+        let machine =
+            finished.machine.get_or_insert_with(|| Readings::between(&begun, &self.machine.mark()));
+        let written = machine.write(folder);
+        let cleared = written.and_then(|()| self.clear_desk(trial, folder));
         match middle.and_then(|middle| cleared.map(|()| middle)) {
             Ok(Middle::Client(_)) => {}
             Ok(Middle::Interrupted) => return None,
@@ -329,7 +427,7 @@ impl Laboratory for Host<'_> {
             }
             Err(e) => finished.outcome = Err(("failed", format!("{e:#}"))),
         }
-        let mut record = collect::record(self.plan, &finished, &self.body_sha256);
+        let mut record = collect::record(&self.plan, &finished, &self.body_sha256);
         record.row.links = self.links.name().into();
         Some(record)
     }

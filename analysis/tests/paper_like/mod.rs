@@ -183,5 +183,6 @@ fn trial(files: &mut Files, shape: &Shape, repetition: u32, noise: &mut Noise) -
         step_lateness_ms: Some(1.5),
         folder: format!("trials/{}/{repetition}", shape.variant),
         links: "kernel".into(),
+        ..TrialRow::default()
     })
 }

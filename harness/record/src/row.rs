@@ -69,6 +69,26 @@ pub struct TrialRow {
     /// What carried shaped links: `kernel` or `user`; empty in rows of older versions.
     #[serde(default)]
     pub links: String,
+    /// Wake-ups of the machine during the trial were no later than this in 99 % of the time.
+    pub lag_p99_ms: Option<f64>,
+    /// The latest wake-up.
+    pub lag_max_ms: Option<f64>,
+    /// Share of the time in which wake-ups were late.
+    pub lag_late_share: Option<f64>,
+    /// Share of the processors' time that was not idle.
+    pub busy_share: Option<f64>,
+    /// Share of the processors' time that a hypervisor took.
+    pub steal_share: Option<f64>,
+    /// Share of the time in which some thread waited for a processor.
+    pub cpu_pressure_share: Option<f64>,
+    /// Packets lost although no shape asked for it, on links, interfaces and in the kernel's
+    /// receive queues.
+    pub unasked_drops_packets: Option<u64>,
+    /// 99 % of the packets left the delay line of their link no later than this behind their time;
+    /// links in user space only, the worst link counts.
+    pub link_lateness_p99_ms: Option<f64>,
+    /// By how much the clocks moved apart.
+    pub clock_drift_ms: Option<f64>,
 }
 
 /// One row of `throughput.csv`: bytes that arrived on one path in one interval.

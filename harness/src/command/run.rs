@@ -9,7 +9,7 @@ use crate::{
     manifest,
     plan::Plan,
     progress::Progress,
-    run::{self, Ending},
+    run::{self, Ending, Jobs, Throttle},
     setup,
     spec::{self, Links},
     trial::Host,
@@ -19,6 +19,7 @@ use limosa_record::dir::RunDir;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -28,6 +29,10 @@ use tokio::{
 
 /// How often in one run a crashed guest is replaced by a new one.
 const MAX_GUEST_CRASHES: u32 = 3;
+
+/// A guest has memory for so many trials at a time with `--jobs auto`; an emulated one carries
+/// fewer anyhow.
+const GUEST_JOBS: u32 = 4;
 
 /// An experiment that is about to run.
 struct Prepared {
@@ -47,7 +52,7 @@ pub(super) fn demo(verbose: u8) -> Result<u8> {
         files: vec![file],
         reps: None,
         only: vec![],
-        jobs: 1,
+        jobs: Jobs::Fixed(1),
         resume: false,
         on: On::Auto,
         links: None,
@@ -190,7 +195,7 @@ fn in_guest(
     let mut command = GuestCommand::current(words, run.join("guest-console.log"))?;
     command = command.share(&run);
     command.dir = run.clone();
-    command.memory_mib = memory_mib(&prepared.plan);
+    command.memory_mib = memory_mib(&prepared.plan, args.jobs);
     let trials = u32::try_from(prepared.plan.trials.len()).unwrap_or(u32::MAX);
     let each = prepared.plan.time_limit.as_duration() + Duration::from_secs(120);
     command.time_limit = Some(Duration::from_secs(300) + each.saturating_mul(trials));
@@ -224,10 +229,15 @@ fn inside_guest(run: RunDir, args: &RunArgs) -> Result<u8> {
     on_host(&Prepared { plan, run }, links, args)
 }
 
-/// The body exists twice, as the source and as it arrives, and each job has one arriving.
-fn memory_mib(plan: &Plan) -> u32 {
+/// The body exists as the source and, for each job, as it arrives; twice, because `--jobs auto`
+/// leaves half of the memory to others.
+fn memory_mib(plan: &Plan, jobs: Jobs) -> u32 {
     let body = u32::try_from(plan.download.size.0 >> 20).unwrap_or(u32::MAX / 4);
-    1536_u32.saturating_add(body.saturating_mul(3))
+    let jobs = match jobs {
+        Jobs::Fixed(n) => u32::try_from(n).unwrap_or(u32::MAX),
+        Jobs::Auto => GUEST_JOBS,
+    };
+    1536_u32.saturating_add(body.saturating_mul(jobs.saturating_mul(2).saturating_add(1)))
 }
 
 fn on_host(prepared: &Prepared, links: Backend, args: &RunArgs) -> Result<u8> {
@@ -242,9 +252,10 @@ fn on_host(prepared: &Prepared, links: Backend, args: &RunArgs) -> Result<u8> {
         };
         let version = criu.as_ref().map(|c| &*c.version);
         manifest::write(&prepared.run, &prepared.plan, version, links)?;
-        let host = Host::prepare(&prepared.plan, links, criu.map(|c| c.criu), interrupted.clone())?;
-        let jobs = args.jobs.into();
-        run::run(&prepared.plan, &prepared.run, &host, jobs, &progress, interrupted).await
+        let criu = criu.map(|c| c.criu);
+        let host = Arc::new(Host::prepare(&prepared.plan, links, criu, interrupted.clone())?);
+        let throttle = Throttle::new(args.jobs, host.capacity()?);
+        run::run(&prepared.plan, &prepared.run, &host, throttle, &progress, interrupted).await
     });
     progress.end();
     Ok(match ending? {

@@ -1,7 +1,7 @@
 //! The runner with a laboratory that takes no time.
 
 use super::*;
-use crate::{plan, spec};
+use crate::{plan, spec, verdict::Suspicion};
 use std::cell::RefCell;
 
 /// Fails and interrupts where it is told to.
@@ -9,6 +9,17 @@ use std::cell::RefCell;
 struct Fake {
     fails_at: Option<usize>,
     stops_at: Option<usize>,
+    preparation: Duration,
+    /// With more trials at once it is overloaded.
+    carries: Option<usize>,
+    /// Answers to the questions for strain, the last one first; then it is calm.
+    strains: RefCell<Vec<f64>>,
+    running: Cell<usize>,
+    busiest: Cell<usize>,
+    overloaded: Cell<usize>,
+    /// Takes minutes, not milliseconds.
+    slow: bool,
+    preparing: Cell<bool>,
     seen: RefCell<Vec<(TrialPlan, PathBuf)>>,
 }
 
@@ -17,13 +28,21 @@ impl Laboratory for Fake {
         &self,
         trial: &TrialPlan,
         folder: &Path,
-        phase: &dyn Fn(&str),
+        phase: &dyn Fn(Phase),
     ) -> Option<TrialRecord> {
-        phase("faking");
+        self.running.set(self.running.get() + 1);
+        phase(Phase::Calibration);
+        assert!(!self.preparing.replace(true), "one at a time prepares");
+        tokio::time::sleep(self.preparation).await;
+        self.preparing.set(false);
+        phase(Phase::Download);
         let number = self.seen.borrow().len();
         self.seen.borrow_mut().push((trial.clone(), folder.to_owned()));
         // Later trials end earlier, so that the order of rows is not the order of ends.
-        tokio::time::sleep(std::time::Duration::from_millis(100 - number as u64)).await;
+        let unit = if self.slow { 1000 } else { 1 };
+        tokio::time::sleep(Duration::from_millis(unit * (100 - number as u64))).await;
+        let most = self.running.get();
+        self.running.set(most - 1);
         if self.stops_at == Some(number) {
             return None;
         }
@@ -36,7 +55,16 @@ impl Laboratory for Fake {
             reason: failed.then(|| "told to".into()),
             ..TrialRow::default()
         };
-        Some(TrialRecord { row, ..TrialRecord::default() })
+        let overloaded = self.carries.is_some_and(|n| most > n);
+        self.overloaded.set(self.overloaded.get() + usize::from(overloaded));
+        self.busiest.set(self.busiest.get().max(most));
+        let why = Suspicion { overload: true, why: format!("{most} at once") };
+        let verdict = Verdict(overloaded.then_some(why).into_iter().collect());
+        Some(TrialRecord { row, verdict, ..TrialRecord::default() })
+    }
+
+    fn strain(&self) -> f64 {
+        self.strains.borrow_mut().pop().unwrap_or(0.0)
     }
 }
 
@@ -49,8 +77,12 @@ fn plan(repetitions: u32) -> Plan {
 }
 
 async fn go(plan: &Plan, dir: &RunDir, fake: &Fake, jobs: usize) -> Ending {
+    throttled(plan, dir, fake, Throttle::new(Jobs::Fixed(jobs), 1)).await
+}
+
+async fn throttled(plan: &Plan, dir: &RunDir, fake: &Fake, throttle: Throttle) -> Ending {
     let (_keep, never) = watch::channel(false);
-    run(plan, dir, fake, jobs, &Progress::silent(), never).await.unwrap()
+    run(plan, dir, fake, throttle, &Progress::silent(), never).await.unwrap()
 }
 
 fn rows(dir: &RunDir) -> Vec<(String, u32, u64)> {
@@ -71,6 +103,43 @@ async fn rows_keep_the_order_of_the_plan_however_many_jobs_there_are() {
         assert_eq!(go(&plan, &dir, &Fake::default(), jobs).await, Ending::Ok);
         assert_eq!(rows(&dir), planned(&plan), "{jobs} jobs");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn trials_start_one_after_the_other_and_then_run_side_by_side() {
+    let (plan, results) = (plan(4), tempfile::tempdir().unwrap());
+    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let fake = Fake { preparation: Duration::from_millis(10), ..Fake::default() };
+    assert_eq!(go(&plan, &dir, &fake, 5).await, Ending::Ok);
+    assert_eq!(fake.busiest.get(), 5);
+    assert_eq!(rows(&dir), planned(&plan));
+}
+
+#[tokio::test(start_paused = true)]
+async fn auto_begins_with_what_was_estimated_and_steps_back() {
+    let (plan, results) = (plan(4), tempfile::tempdir().unwrap());
+    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    // Trials that take longer than the looks at the machine between their starts.
+    let preparation = Duration::from_secs(1);
+    let fake = Fake { preparation, slow: true, carries: Some(3), ..Fake::default() };
+    let throttle = Throttle::new(Jobs::Auto, 8);
+    assert_eq!(throttled(&plan, &dir, &fake, throttle).await, Ending::Ok);
+    assert_eq!(fake.busiest.get(), 8);
+    assert_eq!(rows(&dir), planned(&plan), "the order does not depend on it");
+    let overloaded = fake.overloaded.get();
+    assert!((8..14).contains(&overloaded), "{overloaded} of 20 while it learnt");
+}
+
+#[tokio::test(start_paused = true)]
+async fn auto_waits_for_a_calm_machine_but_never_with_nothing_running() {
+    let (plan, results) = (plan(1), tempfile::tempdir().unwrap());
+    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let strains = RefCell::new(vec![1.0; 1000]);
+    let fake = Fake { slow: true, strains, ..Fake::default() };
+    let throttle = Throttle::new(Jobs::Auto, 8);
+    assert_eq!(throttled(&plan, &dir, &fake, throttle).await, Ending::Ok);
+    assert_eq!(fake.busiest.get(), 1);
+    assert_eq!(rows(&dir), planned(&plan));
 }
 
 #[tokio::test(start_paused = true)]

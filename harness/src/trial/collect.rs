@@ -1,7 +1,12 @@
 //! From the files of a trial to its rows.
 
-use super::{Finished, MAX_LATENESS_MS, empty_row};
-use crate::{calibrate, plan::Plan, run::TrialRecord, timeline::Done};
+use super::{Finished, empty_row};
+use crate::{
+    plan::Plan,
+    run::TrialRecord,
+    timeline::Done,
+    verdict::{self, Evidence},
+};
 use anyhow::{Context, Result};
 use limosa_record::{
     node::{ClientResult, RESULT_FILE},
@@ -26,12 +31,21 @@ pub(super) fn record(plan: &Plan, finished: &Finished<'_>, body_sha256: &str) ->
             record.row.reason = Some(reason);
         }
     }
-    let suspicion = calibrate::complaint(&finished.calibration).or_else(|| {
-        let late = record.row.step_lateness_ms.filter(|ms| *ms > MAX_LATENESS_MS)?;
-        Some(format!("a step of the timeline started {late:.0} ms late"))
-    });
-    record.row.verdict = Some(if suspicion.is_some() { "suspect" } else { "valid" }.into());
-    record.row.verdict_reason = suspicion;
+    let evidence = Evidence {
+        calibration: &finished.calibration,
+        step_lateness_ms: record.row.step_lateness_ms,
+        machine: finished.machine.as_ref(),
+        links: &finished.links,
+    };
+    record.verdict = verdict::judge(&evidence);
+    record.verdict.enter(&mut record.row);
+    if let Some(machine) = &finished.machine {
+        machine.enter(&mut record.row);
+        record.row.link_lateness_p99_ms = finished.links.lateness_p99_ms;
+        let softnet = machine.usage.softnet_drops_packets.unwrap_or(0);
+        let links: u64 = finished.links.drops.iter().map(|d| d.packets).sum();
+        record.row.unasked_drops_packets = Some(softnet + links);
+    }
     record
 }
 
