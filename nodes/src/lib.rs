@@ -11,9 +11,12 @@ mod client;
 mod congestion;
 mod control;
 mod events;
+mod migration;
+mod random;
 mod scheme;
 mod server;
 mod socket;
+mod store;
 mod tls;
 mod transport;
 
