@@ -19,7 +19,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use futures_util::future::select_all;
 use limosa_record::{
     clock,
-    node::{ClientConfig, NodeConfig, Request, Scheme, ServerConfig},
+    node::{ClientConfig, NodeConfig, Request, Scheme, ServerConfig, Workload},
     row::{CalibrationRow, RowFile, TrialRow},
 };
 use std::{
@@ -184,6 +184,7 @@ impl Host {
                 certificate: self.certificates.certificate.clone(),
                 private_key: self.certificates.private_key.clone(),
                 www: self.work.path().join("www"),
+                store: None,
                 transport,
             }),
             Role::Client => NodeConfig::Client(ClientConfig {
@@ -192,7 +193,9 @@ impl Host {
                 local: match variant.scheme {
                     // The paper's QUIC never uses the second interface.
                     Scheme::Quic => variant.local.iter().take(1).copied().collect(),
-                    Scheme::Multipath => variant.local.clone(),
+                    Scheme::Multipath | Scheme::DualPath | Scheme::PostCopy => {
+                        variant.local.clone()
+                    }
                 },
                 control: CONTROL,
                 folder: folder.into(),
@@ -200,6 +203,8 @@ impl Host {
                 server_name: SERVER_NAME.into(),
                 path: self.plan.download.path.clone(),
                 save_as: self.desk(trial).join("body"),
+                workload: Workload::Download,
+                number: 0,
                 transport,
             }),
         }

@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 /// What a node does when it is asked.
 pub(crate) trait Handler: Send + Sync + 'static {
     /// Answers one request.
-    fn handle(&self, request: Request) -> Reply;
+    fn handle(self: &Arc<Self>, request: Request) -> Reply;
 }
 
 /// An answer that says why not.

@@ -25,6 +25,14 @@ impl Events {
         Ok(Self(Arc::new(Mutex::new(file))))
     }
 
+    /// Goes on in another folder, as a copy of a process must.
+    pub(crate) fn reopen(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(EVENTS_FILE);
+        let file = RowFile::append(&path).with_context(|| format!("open {}", path.display()))?;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = file;
+        Ok(())
+    }
+
     /// Something that happened now.
     pub(crate) fn now(&self, event: &str, detail: impl Into<String>) {
         let now = clock::now_ns();

@@ -11,10 +11,13 @@ mod client;
 mod congestion;
 mod control;
 mod events;
+mod migration;
 pub mod probe;
+mod random;
 mod scheme;
 mod server;
 mod socket;
+mod store;
 mod tls;
 mod transport;
 

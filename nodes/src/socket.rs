@@ -6,6 +6,8 @@
 //!   for the rest of the process. On the wire there is no difference: both send nothing.
 //! - A client's datagrams without a source address get its first one, so that the path of the
 //!   handshake uses that interface whatever the routes say.
+//! - A copied process must never send under its origin's keys: [`Port::socket`] takes the kernel's
+//!   socket away from whoever had it before, for good.
 
 use limosa_record::clock::{monotonic_ns, now_ns};
 use noq::{
@@ -18,30 +20,66 @@ use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     num::NonZeroUsize,
     pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
+
+/// A socket of the kernel that one endpoint after the other may use, and one at a time.
+#[derive(Debug)]
+pub(crate) struct Port {
+    inner: Arc<Mutex<Box<dyn AsyncUdpSocket>>>,
+    muted: Mutex<Arc<AtomicBool>>,
+}
+
+impl Port {
+    /// Binds.
+    pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = UdpSocket::bind(address)
+            .map_err(|e| io::Error::new(e.kind(), format!("bind {address}: {e}")))?;
+        let inner = Arc::new(Mutex::new(TokioRuntime.wrap_udp_socket(socket)?));
+        Ok(Self { inner, muted: Mutex::default() })
+    }
+
+    /// A socket for the next endpoint. What was handed out before neither sends nor receives from
+    /// now on: its owners may still try, and believe that they did.
+    pub(crate) fn socket(&self) -> NodeSocket {
+        let muted = Arc::new(AtomicBool::new(false));
+        let before = std::mem::replace(
+            &mut *self.muted.lock().unwrap_or_else(PoisonError::into_inner),
+            muted.clone(),
+        );
+        before.store(true, Ordering::SeqCst);
+        NodeSocket { inner: self.inner.clone(), default_source: None, muted }
+    }
+}
 
 /// A UDP socket that looks after source addresses.
 #[derive(Debug)]
 pub(crate) struct NodeSocket {
-    inner: Box<dyn AsyncUdpSocket>,
+    inner: Arc<Mutex<Box<dyn AsyncUdpSocket>>>,
     default_source: Option<IpAddr>,
+    muted: Arc<AtomicBool>,
 }
 
 impl NodeSocket {
     /// Binds; `default_source` is the source of datagrams for which noq names none.
     pub(crate) fn bind(address: SocketAddr, default_source: Option<IpAddr>) -> io::Result<Self> {
-        let socket = UdpSocket::bind(address)
-            .map_err(|e| io::Error::new(e.kind(), format!("bind {address}: {e}")))?;
-        Ok(Self { inner: TokioRuntime.wrap_udp_socket(socket)?, default_source })
+        Ok(Self { default_source, ..Port::bind(address)?.socket() })
+    }
+
+    fn inner(&self) -> std::sync::MutexGuard<'_, Box<dyn AsyncUdpSocket>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl AsyncUdpSocket for NodeSocket {
     fn create_sender(&self) -> Pin<Box<dyn UdpSender>> {
-        let inner = self.inner.create_sender();
+        let inner = self.inner().create_sender();
         let (default_source, ours) = (self.default_source, Ours::default());
-        Box::pin(NodeSender { inner, default_source, ours })
+        Box::pin(NodeSender { inner, default_source, ours, muted: self.muted.clone() })
     }
 
     fn poll_recv(
@@ -50,19 +88,22 @@ impl AsyncUdpSocket for NodeSocket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        self.inner.poll_recv(cx, bufs, meta)
+        if self.muted.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        self.inner().poll_recv(cx, bufs, meta)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.local_addr()
+        self.inner().local_addr()
     }
 
     fn max_receive_segments(&self) -> NonZeroUsize {
-        self.inner.max_receive_segments()
+        self.inner().max_receive_segments()
     }
 
     fn may_fragment(&self) -> bool {
-        self.inner.may_fragment()
+        self.inner().may_fragment()
     }
 }
 
@@ -71,6 +112,7 @@ struct NodeSender {
     inner: Pin<Box<dyn UdpSender>>,
     default_source: Option<IpAddr>,
     ours: Ours,
+    muted: Arc<AtomicBool>,
 }
 
 impl UdpSender for NodeSender {
@@ -79,6 +121,9 @@ impl UdpSender for NodeSender {
         transmit: &Transmit<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.muted.load(Ordering::SeqCst) {
+            return Poll::Ready(Ok(()));
+        }
         let src_ip = transmit.src_ip.or(self.default_source);
         if src_ip.is_some_and(|ip| !self.ours.has(ip)) {
             return Poll::Ready(Ok(()));
@@ -138,6 +183,40 @@ fn is_ours(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_was_taken_away_sends_and_receives_nothing() {
+        let port = Port::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+        peer.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+        let destination = peer.local_addr().unwrap();
+        let send = async |sender: &mut Pin<Box<dyn UdpSender>>, contents: &[u8]| {
+            let transmit =
+                Transmit { destination, ecn: None, contents, segment_size: None, src_ip: None };
+            std::future::poll_fn(|cx| sender.as_mut().poll_send(&transmit, cx)).await.unwrap();
+        };
+        let mut old = port.socket();
+        let mut old_sender = old.create_sender();
+        send(&mut old_sender, b"1").await;
+        let mut new = port.socket();
+        send(&mut old_sender, b"2").await;
+        send(&mut old.create_sender(), b"3").await;
+        send(&mut new.create_sender(), b"4").await;
+        let mut buffer = [0; 9];
+        let mut heard = || peer.recv(&mut buffer).map(|n| buffer[..n].to_vec()).unwrap();
+        assert_eq!((heard(), heard()), (b"1".to_vec(), b"4".to_vec()));
+        peer.send_to(b"5", new.local_addr().unwrap()).unwrap();
+        let receive = async |socket: &mut NodeSocket| {
+            let mut space = [0; 99];
+            let mut meta = [RecvMeta::default()];
+            let received = std::future::poll_fn(|cx| {
+                socket.poll_recv(cx, &mut [IoSliceMut::new(&mut space)], &mut meta)
+            });
+            tokio::time::timeout(std::time::Duration::from_millis(100), received).await.is_ok()
+        };
+        assert!(!receive(&mut old).await);
+        assert!(receive(&mut new).await);
+    }
 
     #[test]
     fn regression_a_foreign_source_address_is_noticed() {

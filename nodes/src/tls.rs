@@ -1,21 +1,36 @@
-//! TLS 1.3 for both ends: rustls with ring, ALPN `hq-interop`.
+//! TLS 1.3 for all ends: rustls with ring.
 //!
 //! In: PEM files named by the node's configuration. Out: noq's crypto configurations. The client
-//! verifies the chain against the given authority and the given name, always.
+//! verifies the chain against the given authority and the given name, always; two servers verify
+//! each other so.
+//!
+//! Under `dual-path` and `post-copy` the client's second connection resumes a session of the first
+//! one: what the server needs for that is in its memory, so a copy of it has the same. It is one
+//! [`Ticketer`], whose tickets carry the session; or, when early data is wanted, one table of
+//! sessions, because rustls takes early data only for sessions that it can forget. **Replay**:
+//! each server accepts the early data of a session once, but two servers that know the same
+//! session accept it once each (RFC 8446, section 8.2). A read may be replayed harmlessly; a
+//! replayed write carries its old number and loses against everything newer, but not against
+//! nothing.
 
 use anyhow::{Context, Result};
-use limosa_record::node::{ClientConfig, ServerConfig};
+use limosa_record::node::{ClientConfig, ServerConfig, StoreConfig};
 use noq::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use ring::rand::SecureRandom;
 use rustls::{
     KeyLog, RootCertStore,
+    client::Resumption,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{
+        ProducesTickets, ServerSessionMemoryCache, StoresServerSessions, WebPkiClientVerifier,
+    },
 };
 use std::{
     fmt::Write as _,
     fs::File,
     io::Write as _,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 /// QUIC interop's HTTP/0.9: `GET path` on a stream, the body comes back.
@@ -24,45 +39,132 @@ const ALPN: &[u8] = b"hq-interop";
 /// Name of the key log in a node's folder.
 const KEY_LOG_FILE: &str = "keys.log";
 
-/// The server's certificate and key.
-pub(crate) fn server(config: &ServerConfig) -> Result<Arc<QuicServerConfig>> {
-    let chain = CertificateDer::pem_file_iter(&config.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("read certificate {}", config.certificate.display()))?;
-    let key = PrivateKeyDer::from_pem_file(&config.private_key)
-        .with_context(|| format!("read private key {}", config.private_key.display()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+/// ALPN between the servers.
+const PUSH_ALPN: &[u8] = b"limosa-push";
+
+/// Sessions that a server remembers.
+const SESSIONS: usize = 256;
+
+/// One per process: a copy of the process has the same. `None` when rustls cannot make one.
+static TICKETS: LazyLock<Option<Arc<dyn ProducesTickets>>> =
+    LazyLock::new(|| rustls::crypto::ring::Ticketer::new().ok());
+
+/// As [`TICKETS`], for sessions that allow early data.
+static MEMORY: LazyLock<Arc<dyn StoresServerSessions>> =
+    LazyLock::new(|| ServerSessionMemoryCache::new(SESSIONS));
+
+/// The server's certificate and key; `folder` is for the key log.
+pub(crate) fn server(config: &ServerConfig, folder: &Path) -> Result<Arc<QuicServerConfig>> {
+    let (chain, key) = identity(config)?;
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .context("use certificate and private key")?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
+    if config.transport.scheme.hands_over() && config.transport.early_data {
+        tls.session_storage = MEMORY.clone();
+        tls.max_early_data_size = u32::MAX;
+    } else if config.transport.scheme.hands_over() {
+        tls.ticketer = TICKETS.clone().context("make a key for tickets")?;
+    }
     if config.transport.key_log {
-        tls.key_log = Arc::new(KeyFile::open(&config.folder)?);
+        tls.key_log = Arc::new(KeyFile::open(folder)?);
     }
     Ok(Arc::new(QuicServerConfig::try_from(tls)?))
 }
 
 /// The authority that the client trusts.
 pub(crate) fn client(config: &ClientConfig) -> Result<Arc<QuicClientConfig>> {
-    let read = || format!("read certificate authority {}", config.ca.display());
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(&config.ca).with_context(read)? {
-        roots.add(certificate.with_context(read)?).with_context(read)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
+        .with_root_certificates(roots(&config.ca)?)
         .with_no_client_auth();
     tls.alpn_protocols = vec![ALPN.to_vec()];
-    // A resumed handshake after a reconnect would not be the baseline that the paper measured.
-    tls.resumption = rustls::client::Resumption::disabled();
+    if config.transport.scheme.hands_over() {
+        tls.enable_early_data = config.transport.early_data;
+    } else {
+        // A resumed handshake after a reconnect would not be the baseline that the paper measured.
+        tls.resumption = Resumption::disabled();
+    }
     if config.transport.key_log {
         tls.key_log = Arc::new(KeyFile::open(&config.folder)?);
     }
     Ok(Arc::new(QuicClientConfig::try_from(tls)?))
+}
+
+/// The end of the old server in a migration; it shows its own certificate.
+pub(crate) fn push_client(
+    config: &ServerConfig,
+    store: &StoreConfig,
+) -> Result<Arc<QuicClientConfig>> {
+    let (chain, key) = identity(config)?;
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots(&store.ca)?)
+        .with_client_auth_cert(chain, key)
+        .context("use certificate and private key")?;
+    tls.alpn_protocols = vec![PUSH_ALPN.to_vec()];
+    tls.resumption = Resumption::disabled();
+    Ok(Arc::new(QuicClientConfig::try_from(tls)?))
+}
+
+/// The end of the new server in a migration; nobody but a server of the same authority may push.
+pub(crate) fn push_server(
+    config: &ServerConfig,
+    store: &StoreConfig,
+) -> Result<Arc<QuicServerConfig>> {
+    let (chain, key) = identity(config)?;
+    let roots = Arc::new(roots(&store.ca)?);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build()?;
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .context("use certificate and private key")?;
+    tls.alpn_protocols = vec![PUSH_ALPN.to_vec()];
+    Ok(Arc::new(QuicServerConfig::try_from(tls)?))
+}
+
+/// Keys of an endpoint that no copy of this process shares: noq's defaults come from a generator
+/// in memory, these straight from the kernel.
+pub(crate) fn endpoint() -> Result<noq::EndpointConfig> {
+    let random = ring::rand::SystemRandom::new();
+    let mut bytes = [0; 72];
+    random.fill(&mut bytes).ok().context("random numbers of the kernel")?;
+    let (seed, rest) = bytes.split_at(32);
+    let (cids, key) = rest.split_at(8);
+    let cids = u64::from_le_bytes(cids.try_into()?);
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
+    let mut config = noq::EndpointConfig::new(Arc::new(key));
+    config.rng_seed(Some(seed.try_into()?)).cid_generator(Arc::new(move || {
+        Box::new(noq_proto::HashedConnectionIdGenerator::from_key(cids))
+    }));
+    Ok(config)
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn roots(ca: &Path) -> Result<RootCertStore> {
+    let read = || format!("read certificate authority {}", ca.display());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).with_context(read)? {
+        roots.add(certificate.with_context(read)?).with_context(read)?;
+    }
+    Ok(roots)
+}
+
+fn identity(
+    config: &ServerConfig,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+    let chain = CertificateDer::pem_file_iter(&config.certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("read certificate {}", config.certificate.display()))?;
+    let key = PrivateKeyDer::from_pem_file(&config.private_key)
+        .with_context(|| format!("read private key {}", config.private_key.display()))?;
+    Ok((chain, key))
 }
 
 /// Writes secrets in the `SSLKEYLOGFILE` format (RFC 9850).
@@ -89,6 +191,13 @@ impl KeyLog for KeyFile {
             tracing::warn!(%error, "cannot write the key log");
         }
     }
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex_of(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    hex(&mut text, bytes);
+    text
 }
 
 /// Appends bytes in lower-case hexadecimal.

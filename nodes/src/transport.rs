@@ -3,7 +3,7 @@
 use crate::congestion;
 use limosa_record::node::{Profile, Scheme, Transport};
 use noq::{IdleTimeout, TransportConfig, VarInt};
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 /// noq's reassembly buffer holds at most 1 024 separate chunks of a stream and kills the
 /// connection beyond that. With two paths every second packet may be missing, so the window may
@@ -23,6 +23,31 @@ pub(crate) const PATH_IDS: u32 = 64;
 /// Addresses that a server may announce.
 const ANNOUNCED_ADDRESSES: u8 = 8;
 
+/// Requests that a client may have out at the same time.
+const REQUESTS: u32 = 4096;
+
+/// What may be under way between two servers.
+const PUSH_WINDOW: u32 = 2_000_000;
+
+/// How often the old server lets the new one hear from it.
+pub(crate) const PUSH_KEEP_ALIVE: Duration = Duration::from_millis(100);
+
+/// Longer than a cut link should last; after it the old server connects anew.
+const PUSH_IDLE: Duration = Duration::from_secs(60);
+
+/// A configuration for the connection between two servers.
+pub(crate) fn between_servers() -> anyhow::Result<Arc<TransportConfig>> {
+    let mut config = TransportConfig::default();
+    config
+        .max_idle_timeout(Some(IdleTimeout::try_from(PUSH_IDLE)?))
+        .keep_alive_interval(Some(PUSH_KEEP_ALIVE))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .receive_window(VarInt::from_u32(4 * STREAM_WINDOW))
+        .send_window(u64::from(PUSH_WINDOW))
+        .max_concurrent_uni_streams(VarInt::from_u32(REQUESTS));
+    Ok(Arc::new(config))
+}
+
 /// A configuration for one connection: the congestion controllers in it share state.
 pub(crate) fn for_one_connection(
     transport: &Transport,
@@ -39,11 +64,18 @@ pub(crate) fn for_one_connection(
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(4 * STREAM_WINDOW))
         .send_window(send_window)
+        .max_concurrent_bidi_streams(VarInt::from_u32(REQUESTS))
         .congestion_controller_factory(congestion::factory(transport));
     if transport.scheme == Scheme::Multipath {
         // The order matters: the second setting would turn multipath on with eight ids.
         config
             .max_concurrent_multipath_paths(PATH_IDS)
+            .max_remote_nat_traversal_addresses(ANNOUNCED_ADDRESSES);
+    }
+    if transport.scheme.hands_over() {
+        // Nothing but the announcement is used of it: both servers have connections of their own.
+        config
+            .max_concurrent_multipath_paths(2)
             .max_remote_nat_traversal_addresses(ANNOUNCED_ADDRESSES);
     }
     if transport.qlog {

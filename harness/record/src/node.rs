@@ -5,6 +5,9 @@
 //! UDP socket of its namespace's loopback, which a checkpoint carries along and which nobody
 //! outside the namespace can reach. It writes its rows (see [`crate::row`]) into its own folder.
 
+mod control;
+mod workload;
+
 use crate::unit::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +42,9 @@ pub struct ServerConfig {
     pub private_key: PathBuf,
     /// Folder whose files are served; `GET /random` reads `random` in it.
     pub www: PathBuf,
+    /// The object store; a server without one serves files only and cannot hand over.
+    #[serde(default)]
+    pub store: Option<StoreConfig>,
     /// Scheme and transport settings.
     pub transport: Transport,
 }
@@ -65,6 +71,12 @@ pub struct ClientConfig {
     pub path: String,
     /// Where the body is saved.
     pub save_as: PathBuf,
+    /// What the client does.
+    #[serde(default)]
+    pub workload: Workload,
+    /// Tells the clients of one server apart; below 65 536.
+    #[serde(default)]
+    pub number: u16,
     /// Scheme and transport settings.
     pub transport: Transport,
 }
@@ -79,6 +91,18 @@ pub enum Scheme {
     Quic,
     /// Nakano et al. 2025: detection and continuation paths of one multipath connection.
     Multipath,
+    /// The thesis' proposal: connected to the old and the new server while objects move, each
+    /// request goes to both and exactly one answers.
+    DualPath,
+    /// The thesis' comparison: control moves at once, missing objects are pulled on demand.
+    PostCopy,
+}
+
+impl Scheme {
+    /// Whether two servers share the work while objects move, which needs an object store.
+    pub fn hands_over(self) -> bool {
+        matches!(self, Self::DualPath | Self::PostCopy)
+    }
 }
 
 /// Which transport is imitated.
@@ -138,33 +162,11 @@ pub struct Transport {
     pub qlog: bool,
     /// Write the TLS secrets into the node's folder (`SSLKEYLOGFILE` format).
     pub key_log: bool,
-}
-
-/// What the harness asks a node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Request {
-    /// Is it there, and how far is it?
-    Status,
-    /// To a client: start the handshake now.
-    Start,
-    /// To a server: tell all clients that it will move to this address.
-    Announce(SocketAddr),
-    /// Close all connections and exit with 0.
-    Stop,
-}
-
-/// What a node answers.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Reply {
-    /// Why the request could not be carried out; the other fields then mean nothing.
-    pub error: Option<String>,
-    /// Client: when it began its first handshake, CLOCK_REALTIME in ns.
-    pub handshake_started_ns: Option<i64>,
-    /// Client: bytes of the body so far; 0 again after a reconnect.
-    pub body_bytes: u64,
-    /// Server: live connections.
-    pub connections: u64,
+    /// `dual-path` and `post-copy`: send the first requests to the new server with the first
+    /// flight. Off by default: such data can be replayed (RFC 8446, section 8), here even to the
+    /// other server, because both know the same sessions.
+    #[serde(default)]
+    pub early_data: bool,
 }
 
 /// What a client leaves as `result.json` when it ends, whatever way it ended.
@@ -184,7 +186,31 @@ pub struct ClientResult {
     pub reconnects: u64,
     /// The longest time without a byte of the body between the first and the last, in ns.
     pub longest_gap_ns: Option<i64>,
+    /// How the requests of a request workload went.
+    #[serde(default)]
+    pub requests: Option<RequestCounts>,
 }
+
+/// How the requests of a workload went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestCounts {
+    /// Answered, and the body was what it should be.
+    pub ok: u64,
+    /// The object, or the version that the client has seen of it, is on no server any more.
+    pub lost: u64,
+    /// Everything else.
+    pub failed: u64,
+    /// How many of `ok` were writes.
+    pub writes: u64,
+    /// Requests that were answered by both servers; must be 0.
+    pub answered_twice: u64,
+}
+
+pub use control::{Handover, MigrationStatus, ObjectsDigest, Reply, Request, Target};
+pub use workload::{
+    Arrivals, Catalogue, Choice, ListedObject, Order, Ranges, RequestWorkload, StoreConfig,
+    Workload,
+};
 
 /// Name of the result file in a client's folder.
 pub const RESULT_FILE: &str = "result.json";

@@ -138,8 +138,67 @@ pub struct RequestRow {
     pub response_s: Option<f64>,
     /// Which node answered.
     pub served_by: Option<String>,
-    /// `ok` or what went wrong.
+    /// `ok`, `lost` (the object is on no server any more) or `failed: ` and what went wrong.
     pub outcome: String,
+    /// How long the first byte of the answer took.
+    pub first_byte_s: Option<f64>,
+    /// `read` or `write`.
+    pub access: String,
+    /// The version that was read or written, as `number.client` of the request that wrote it.
+    pub version: Option<String>,
+}
+
+/// One row of a client's own `requests.csv`, before the harness knows trial and zero of time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeRequestRow {
+    /// Number of the request, from 1.
+    pub request: u64,
+    /// What was asked for.
+    pub object: String,
+    /// When it was due, CLOCK_REALTIME in ns.
+    pub t_ns: i64,
+    /// How long the whole answer took, in ns.
+    pub response_ns: Option<i64>,
+    /// Which server answered.
+    pub served_by: Option<String>,
+    /// As in [`RequestRow`].
+    pub outcome: String,
+    /// How long the first byte of the answer took, in ns.
+    pub first_byte_ns: Option<i64>,
+    /// `read` or `write`.
+    pub access: String,
+    /// As in [`RequestRow`].
+    pub version: Option<String>,
+}
+
+/// One row of a server's `answers.csv`: an answer that it gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AnswerRow {
+    /// When it began to answer, CLOCK_REALTIME in ns.
+    pub t_ns: i64,
+    /// Number of the client.
+    pub client: u16,
+    /// Number of the request.
+    pub request: u64,
+    /// What was asked for.
+    pub object: String,
+    /// The first line of the answer.
+    pub status: String,
+}
+
+/// One row of a server's `objects.csv`: what it holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ObjectRow {
+    /// Identifier.
+    pub object: String,
+    /// Version, as `number.client` of the request that wrote it; empty when it is not held.
+    pub version: Option<String>,
+    /// Size in bytes.
+    pub size_bytes: Option<u64>,
+    /// SHA-256 of the contents.
+    pub sha256: Option<String>,
+    /// Whether the contents are those that belong to this version; empty for ranges of a file.
+    pub intact: Option<bool>,
 }
 
 /// One row of `events.csv`. Times are CLOCK_REALTIME in ns.
@@ -244,6 +303,38 @@ pub mod event {
     pub const GAP: &str = "gap";
     /// The last byte of the body arrived.
     pub const DOWNLOAD_DONE: &str = "download_done";
+    /// The last request of a workload is over.
+    pub const REQUESTS_DONE: &str = "requests_done";
+    /// A handshake with the new server was confirmed.
+    pub const CONNECTED_TO_NEW: &str = "connected_to_new";
+    /// The new server answered for the first time.
+    pub const FIRST_ANSWER_BY_NEW: &str = "first_answer_by_new";
+    /// A copied server became the new one; nothing of its copied connections is sent any more.
+    pub const BECAME_TARGET: &str = "became_target";
+    /// The old server began to hand over.
+    pub const HANDOVER: &str = "handover";
+    /// A round of the push in the background, from its first object to its last.
+    pub const MIGRATION_ROUND: &str = "migration_round";
+    /// Writes to one object were held from `started_ns` to `done_ns`.
+    pub const SHORT_STOP: &str = "short_stop";
+    /// The connection between the servers was made or made again.
+    pub const PUSH_CONNECTED: &str = "push_connected";
+    /// The connection between the servers died.
+    pub const PUSH_LOST: &str = "push_lost";
+    /// The new server owns everything.
+    pub const MIGRATION_COMPLETE: &str = "migration_complete";
+    /// The old server let its clients go (server) or was let go (client).
+    pub const RELEASED: &str = "released";
+    /// The new server went on alone because the old one is gone.
+    pub const TAKEN_OVER: &str = "taken_over";
+    /// The old server went on alone because the new one is gone.
+    pub const TAKEN_BACK: &str = "taken_back";
+    /// Objects that are on no server any more; the detail begins with their number.
+    pub const OBJECTS_LOST: &str = "objects_lost";
+    /// The client found one of its two servers gone.
+    pub const SERVER_LOST: &str = "server_lost";
+    /// A connection was resumed from an earlier one.
+    pub const RESUMED: &str = "resumed";
 }
 
 /// A CSV file that is written row by row, each row on disk before the next is made.

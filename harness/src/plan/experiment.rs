@@ -306,7 +306,7 @@ fn resolve_variant(
 fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Transport {
     let profile = own.profile.or(common.profile).unwrap_or(Profile::Modern);
     let usual = match (scheme, profile) {
-        (Scheme::Quic, _) => Congestion::Cubic,
+        (Scheme::Quic | Scheme::DualPath | Scheme::PostCopy, _) => Congestion::Cubic,
         (Scheme::Multipath, Profile::Modern) => Congestion::Olia,
         (Scheme::Multipath, Profile::Paper2025) => Congestion::OliaMpquic,
     };
@@ -321,6 +321,7 @@ fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Trans
         seed: 0,
         qlog: own.qlog.or(common.qlog).unwrap_or(false),
         key_log: own.key_log.or(common.key_log).unwrap_or(false),
+        early_data: false,
     }
 }
 

@@ -63,6 +63,11 @@ impl Body {
         Ok(self.bytes)
     }
 
+    /// Bytes have arrived that cannot be added yet.
+    pub(crate) fn arriving(&mut self) {
+        self.arrived(clock::now_ns());
+    }
+
     fn arrived(&mut self, now_ns: i64) {
         if let Some(last) = self.last_byte_ns {
             let gap = now_ns - last;

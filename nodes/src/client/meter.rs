@@ -46,6 +46,8 @@ impl Meter {
         let used = match config.transport.scheme {
             Scheme::Quic => 1,
             Scheme::Multipath => config.local.len(),
+            // One interface per server, if there are two.
+            Scheme::DualPath | Scheme::PostCopy => config.local.len().min(2),
         };
         let locals = config.local.iter().copied().take(used).collect();
         let state = State { file, locals, paths: Vec::new(), until_ns: None };
@@ -56,7 +58,9 @@ impl Meter {
 
     /// Counts what arrives on `path` for one of the client's interfaces.
     pub(crate) fn track(&self, interface: usize, path: Path) {
-        self.state().paths.push((interface, path, 0));
+        let mut state = self.state();
+        let interface = interface.min(state.locals.len().saturating_sub(1));
+        state.paths.push((interface, path, 0));
     }
 
     /// Writes a row per interface and interval, for ever.

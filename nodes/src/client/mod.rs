@@ -1,15 +1,21 @@
-//! The client: waits for the start, downloads one file under a migration scheme, says how it went.
+//! The client: waits for the start, downloads one file or sends a sequence of requests under a
+//! migration scheme, says how it went.
 //!
-//! In: [`ClientConfig`] and control requests. Out: the file, `events.csv`, `throughput.csv` and,
-//! whatever way it ends, [`RESULT_FILE`].
+//! In: [`ClientConfig`] and control requests. Out: the file, `events.csv`, `throughput.csv`,
+//! `requests.csv` of a request workload and, whatever way it ends, [`RESULT_FILE`].
 
 mod attempt;
 mod body;
+mod exchange;
 mod meter;
+mod ranges;
+mod requests;
+mod route;
 
 pub(crate) use attempt::{Failure, get};
 pub(crate) use body::Body;
 pub(crate) use meter::Meter;
+pub(crate) use route::{Link, Route, Router};
 
 use crate::{
     control::{self, Handler, refusal},
@@ -21,13 +27,13 @@ use crate::{
 use anyhow::{Context, Result};
 use limosa_record::{
     clock, dir,
-    node::{ClientConfig, ClientResult, RESULT_FILE, Reply, Request},
+    node::{ClientConfig, ClientResult, RESULT_FILE, Reply, Request, RequestCounts, Workload},
     row::event,
 };
 use noq::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
@@ -48,7 +54,8 @@ pub(crate) struct Client {
     crypto: Arc<noq::crypto::rustls::QuicClientConfig>,
     control: Arc<Control>,
     reconnects: AtomicU64,
-    endpoint: OnceLock<Endpoint>,
+    endpoints: Mutex<Vec<Endpoint>>,
+    counts: Mutex<RequestCounts>,
 }
 
 /// The part of a client that control requests touch.
@@ -57,6 +64,7 @@ struct Control {
     /// CLOCK_REALTIME in ns; 0 before the start.
     handshake_started_ns: AtomicI64,
     body_bytes: AtomicU64,
+    requests: AtomicU64,
     start: Notify,
     stop: Notify,
 }
@@ -70,7 +78,8 @@ pub(crate) async fn run(config: ClientConfig) -> Result<()> {
         crypto: tls::client(&config)?,
         control: control.clone(),
         reconnects: AtomicU64::new(0),
-        endpoint: OnceLock::new(),
+        endpoints: Mutex::default(),
+        counts: Mutex::default(),
         config,
     };
     let mut body = Body::create(&client.config.save_as, client.events.clone())?;
@@ -82,12 +91,13 @@ pub(crate) async fn run(config: ClientConfig) -> Result<()> {
     let started_ns = control.handshake_started_ns.load(Ordering::Relaxed);
     client.events.span(event::HANDSHAKE_STARTED, "", started_ns, started_ns);
     let outcome = tokio::select! {
-        outcome = scheme::download(&client, &mut body) => outcome,
+        outcome = scheme::run(&client, &mut body) => outcome,
         never = client.meter.sample(started_ns) => match never {},
         () = control.stop.notified() => Err(anyhow::anyhow!("stopped")),
     };
     client.meter.finish();
-    if let Some(endpoint) = client.endpoint.get() {
+    let endpoints = std::mem::take(&mut *client.endpoints());
+    for endpoint in endpoints {
         endpoint.close(VarInt::from_u32(0), b"over");
         // Else the server would keep the connection until its idle timeout.
         let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
@@ -108,12 +118,25 @@ impl Client {
         Ok(config)
     }
 
-    /// Makes the client's endpoint, once; it is closed when the client ends.
-    pub(crate) fn endpoint(&self, socket: NodeSocket) -> Result<&Endpoint> {
+    fn endpoints(&self) -> std::sync::MutexGuard<'_, Vec<Endpoint>> {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does the workload over connections that a scheme looks after.
+    pub(crate) async fn work(&self, router: &Router, body: &mut Body) -> Result<()> {
+        match &self.config.workload {
+            Workload::Download => ranges::run(self, router, body).await,
+            Workload::Requests(workload) => requests::run(self, workload, router).await,
+        }
+    }
+
+    /// Makes an endpoint; it is closed when the client ends.
+    pub(crate) fn endpoint(&self, socket: NodeSocket) -> Result<Endpoint> {
         let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
         let endpoint = Endpoint::new_with_abstract_socket(config, None, Box::new(socket), runtime)
             .context("make the endpoint")?;
-        Ok(self.endpoint.get_or_init(|| endpoint))
+        self.endpoints().push(endpoint.clone());
+        Ok(endpoint)
     }
 
     /// Notes that a new connection has to be made and that the body starts again.
@@ -127,6 +150,12 @@ impl Client {
         self.control.body_bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// Notes that a request of the workload is over.
+    fn counted(&self, count: impl FnOnce(&mut RequestCounts)) {
+        count(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+        self.control.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn leave_result(
         &self,
         handshake_started_ns: i64,
@@ -134,7 +163,7 @@ impl Client {
         error: Option<&anyhow::Error>,
     ) -> Result<()> {
         let summary = body.summary();
-        let result = ClientResult {
+        let mut result = ClientResult {
             error: error.map(|e| format!("{e:#}")),
             handshake_started_ns,
             finished_ns: summary.last_byte_ns.filter(|_| error.is_none()),
@@ -142,8 +171,15 @@ impl Client {
             sha256: error.is_none().then_some(summary.sha256),
             reconnects: self.reconnects.load(Ordering::Relaxed),
             longest_gap_ns: summary.longest_gap_ns,
+            requests: None,
         };
-        if let (None, Some(last)) = (error, summary.last_byte_ns) {
+        if let Workload::Requests(_) = self.config.workload {
+            let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            result.requests = Some(counts);
+            result.sha256 = None;
+            result.finished_ns = error.is_none().then(clock::now_ns);
+            self.events.now(event::REQUESTS_DONE, format!("{counts:?}"));
+        } else if let (None, Some(last)) = (error, summary.last_byte_ns) {
             let detail = format!("{} bytes", summary.bytes);
             self.events.span(event::DOWNLOAD_DONE, detail, last, last);
         }
@@ -153,7 +189,7 @@ impl Client {
 }
 
 impl Handler for Control {
-    fn handle(&self, request: Request) -> Reply {
+    fn handle(self: &Arc<Self>, request: Request) -> Reply {
         match request {
             Request::Start => {
                 let now = clock::now_ns();
@@ -165,12 +201,16 @@ impl Handler for Control {
             }
             Request::Stop => self.stop.notify_one(),
             Request::Announce(_) => return refusal("only a server can announce an address"),
+            Request::BecomeTarget(_) | Request::Handover(_) | Request::Objects => {
+                return refusal("only a server has objects");
+            }
             Request::Status => {}
         }
         let started = self.handshake_started_ns.load(Ordering::Relaxed);
         Reply {
             handshake_started_ns: (started != 0).then_some(started),
             body_bytes: self.body_bytes.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
             ..Reply::default()
         }
     }

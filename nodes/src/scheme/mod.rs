@@ -1,5 +1,6 @@
-//! The migration schemes: what a client does so that its download survives the server's move.
+//! The migration schemes: what a client does so that its workload survives the server's move.
 
+mod handover;
 mod multipath;
 mod quic;
 
@@ -7,13 +8,14 @@ use crate::client::{Body, Client};
 use anyhow::Result;
 use limosa_record::node::Scheme;
 
-/// Downloads the body under the configured scheme.
+/// Does the workload under the configured scheme; a download goes into the body.
 ///
 /// # Errors
 /// When no further attempt could succeed.
-pub(crate) async fn download(client: &Client, body: &mut Body) -> Result<()> {
+pub(crate) async fn run(client: &Client, body: &mut Body) -> Result<()> {
     match client.config.transport.scheme {
-        Scheme::Quic => quic::download(client, body).await,
-        Scheme::Multipath => multipath::download(client, body).await,
+        Scheme::Quic => quic::run(client, body).await,
+        Scheme::Multipath => multipath::run(client, body).await,
+        Scheme::DualPath | Scheme::PostCopy => handover::run(client, body).await,
     }
 }

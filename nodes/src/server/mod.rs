@@ -1,19 +1,24 @@
-//! The server: accepts connections, serves files, announces where it will move.
+//! The server: accepts connections, serves files and objects, announces where it will move.
 //!
-//! In: QUIC connections on the configured address and control requests. Out: file contents, and
-//! an ADD_ADDRESS frame per connection for [`Request::Announce`].
+//! In: QUIC connections on the configured address and control requests. Out: file and object
+//! contents, an ADD_ADDRESS frame per connection for [`Request::Announce`], and the old or the new
+//! server's part in a [`migration`](crate::migration).
 //!
-//! The process knows nothing of its migration: it is dumped and restored around all this. What
-//! makes that work is that sockets are bound to the wildcard, every datagram names its source
-//! (see [`crate::socket`]), and the announcement extension lets noq accept packets that arrive at
-//! an address the connection has not seen.
+//! The process knows nothing of its migration by checkpoint: it is dumped and restored around all
+//! this. What makes that work is that sockets are bound to the wildcard, every datagram names its
+//! source (see [`crate::socket`]), and the announcement extension lets noq accept packets that
+//! arrive at an address the connection has not seen.
 
+mod objects;
+mod roles;
 mod www;
 
 use crate::{
     control::{self, Handler, refusal},
     events::Events,
-    socket::NodeSocket,
+    migration::{service::Shared, wire::Lines},
+    socket::Port,
+    store::Store,
     tls, transport,
 };
 use anyhow::{Context, Result};
@@ -21,76 +26,133 @@ use limosa_record::{
     node::{Reply, Request, Scheme, ServerConfig},
     row::event,
 };
-use noq::{Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, VarInt};
+use noq::{Connection, Endpoint, Incoming, PathId, TokioRuntime, VarInt};
+use objects::{Answers, Asked};
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::Notify;
 use www::Www;
 
+/// Code of a stream that says nothing but that the client is to go on with the new server.
+pub(crate) const RELEASED: &[u8] = b"RELEASED\r\n";
+
 /// What the tasks of a server share.
 struct Server {
     config: ServerConfig,
-    crypto: Arc<noq::crypto::rustls::QuicServerConfig>,
     www: Www,
     events: Events,
-    live: Mutex<BTreeMap<usize, Connection>>,
+    answers: Answers,
+    shared: Arc<Shared>,
+    port: Port,
+    now: Mutex<Now>,
     stop: Notify,
+}
+
+/// What becomes another when a copy becomes the new server.
+struct Now {
+    folder: PathBuf,
+    crypto: Arc<noq::crypto::rustls::QuicServerConfig>,
+    endpoint: Endpoint,
+    live: BTreeMap<usize, Connection>,
+    /// The connection to the other server, if this one has a part in a migration.
+    part: Option<roles::Part>,
 }
 
 /// Serves until told to stop.
 pub(crate) async fn run(config: ServerConfig) -> Result<()> {
-    let crypto = tls::server(&config)?;
-    let socket = NodeSocket::bind(config.listen, None)?;
+    let events = Events::open(&config.folder)?;
+    let store = match &config.store {
+        Some(store) => Store::new(&store.catalogue, &config.www).context("fill the store")?,
+        None => Store::default(),
+    };
+    let name = config.store.as_ref().map_or("server", |store| &store.name).to_owned();
+    anyhow::ensure!(!name.contains(char::is_whitespace), "the name `{name}` has a space in it");
+    let crypto = tls::server(&config, &config.folder)?;
+    let port = Port::bind(config.listen)?;
+    let noted = config.transport.scheme.hands_over().then_some(&*config.folder);
+    let folder = config.folder.clone();
+    let endpoint = open(&port, configure(&config, &folder, &crypto)?)?;
     let server = Arc::new(Server {
         www: Www::new(&config.www)?,
-        events: Events::open(&config.folder)?,
-        live: Mutex::default(),
+        answers: Answers::open(noted)?,
+        shared: Arc::new(Shared::new(name, store, events.clone())),
+        events,
+        port,
+        now: Mutex::new(Now {
+            folder,
+            crypto,
+            endpoint: endpoint.clone(),
+            live: BTreeMap::new(),
+            part: None,
+        }),
         stop: Notify::new(),
-        crypto,
         config,
     });
-    let endpoint = Endpoint::new_with_abstract_socket(
-        EndpointConfig::default(),
-        Some(server.for_one_connection()?),
-        Box::new(socket),
-        Arc::new(TokioRuntime),
-    )?;
+    tokio::spawn(server.clone().accept(endpoint));
     control::start(server.config.control, server.clone()).await?;
     tracing::info!(listen = %server.config.listen, "serving");
-    loop {
-        tokio::select! {
-            () = server.stop.notified() => break,
-            incoming = endpoint.accept() => {
-                let Some(incoming) = incoming else { break };
-                tokio::spawn(server.clone().connection(incoming));
-            }
+    server.stop.notified().await;
+    server.write_objects();
+    let endpoint = {
+        let mut now = server.now();
+        if let Some(part) = now.part.take() {
+            part.stop();
         }
-    }
+        now.endpoint.clone()
+    };
     endpoint.close(VarInt::from_u32(0), b"stopped");
     // The peers need not wait for their idle timeout, but this node must not wait for them.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), endpoint.wait_idle()).await;
     Ok(())
 }
 
+/// An endpoint on the port; whoever had it before is mute from now on.
+fn open(port: &Port, config: noq::ServerConfig) -> Result<Endpoint> {
+    Ok(Endpoint::new_with_abstract_socket(
+        tls::endpoint()?,
+        Some(config),
+        Box::new(port.socket()),
+        Arc::new(TokioRuntime),
+    )?)
+}
+
+fn configure(
+    config: &ServerConfig,
+    folder: &std::path::Path,
+    crypto: &Arc<noq::crypto::rustls::QuicServerConfig>,
+) -> Result<noq::ServerConfig> {
+    let mut server = noq::ServerConfig::with_crypto(crypto.clone());
+    let transport = transport::for_one_connection(&config.transport, folder, "server")
+        .context("transport settings")?;
+    server.transport_config(transport);
+    Ok(server)
+}
+
 impl Server {
-    fn for_one_connection(&self) -> Result<noq::ServerConfig> {
-        let mut config = noq::ServerConfig::with_crypto(self.crypto.clone());
-        let transport = &self.config.transport;
-        let transport = transport::for_one_connection(transport, &self.config.folder, "server")
-            .context("transport settings")?;
-        config.transport_config(transport);
-        Ok(config)
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn live(&self) -> MutexGuard<'_, BTreeMap<usize, Connection>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    fn for_one_connection(&self) -> Result<noq::ServerConfig> {
+        let (folder, crypto) = {
+            let now = self.now();
+            (now.folder.clone(), now.crypto.clone())
+        };
+        configure(&self.config, &folder, &crypto)
+    }
+
+    async fn accept(self: Arc<Self>, endpoint: Endpoint) {
+        while let Some(incoming) = endpoint.accept().await {
+            tokio::spawn(self.clone().connection(incoming));
+        }
     }
 
     async fn connection(self: Arc<Self>, incoming: Incoming) {
         let remote = incoming.remote_address();
+        let generation = self.shared.with(|service| service.generation);
         let accepted = self.for_one_connection().and_then(|c| Ok(incoming.accept_with(c.into())?));
         let connection = match accepted {
             Ok(connecting) => match connecting.await {
@@ -101,54 +163,132 @@ impl Server {
         };
         self.events.now(event::CONNECTED, remote.to_string());
         let id = connection.stable_id();
-        self.live().insert(id, connection.clone());
-        let why = loop {
-            match connection.accept_bi().await {
-                Ok((send, receive)) => tokio::spawn(self.clone().request(send, receive)),
-                Err(error) => break error,
-            };
+        self.now().live.insert(id, connection.clone());
+        let why = tokio::select! {
+            why = self.requests(&connection, generation) => why,
+            why = self.release(&connection, remote) => why,
         };
-        self.live().remove(&id);
+        self.now().live.remove(&id);
         tracing::info!(%remote, %why, "connection over");
     }
 
-    async fn request(self: Arc<Self>, send: noq::SendStream, receive: noq::RecvStream) {
-        if let Err(error) = self.www.answer(send, receive).await {
+    async fn requests(
+        self: &Arc<Self>,
+        connection: &Connection,
+        generation: u64,
+    ) -> noq::ConnectionError {
+        loop {
+            match connection.accept_bi().await {
+                Ok((send, receive)) => {
+                    let rtt = connection.rtt(PathId::ZERO).unwrap_or_default();
+                    let request = self.clone().request(generation, rtt, send, receive);
+                    tokio::spawn(request);
+                }
+                Err(error) => break error,
+            }
+        }
+    }
+
+    /// Tells the client to go on with the new server, when it is time.
+    async fn release(
+        &self,
+        connection: &Connection,
+        remote: std::net::SocketAddr,
+    ) -> noq::ConnectionError {
+        let mut changes = self.shared.changes();
+        while !self.shared.with(|service| service.released) {
+            let _ = changes.changed().await;
+        }
+        if let Ok(mut stream) = connection.open_uni().await {
+            let _ = stream.write_all(RELEASED).await;
+            let _ = stream.finish();
+            self.events.now(event::RELEASED, remote.to_string());
+        }
+        std::future::pending().await
+    }
+
+    async fn request(
+        self: Arc<Self>,
+        generation: u64,
+        rtt: std::time::Duration,
+        send: noq::SendStream,
+        receive: noq::RecvStream,
+    ) {
+        let mut lines = Lines::new(receive);
+        let answered = match lines.line().await {
+            Ok(Some(line)) if line.contains(" /objects/") => {
+                let (shared, answers) = (&self.shared, &self.answers);
+                Asked { shared, answers, generation, rtt }.answer(&line, lines, send).await
+            }
+            Ok(line) => self.www.answer(&line.unwrap_or_default(), send).await,
+            Err(error) => self.www.answer("", send).await.and(Err(error)),
+        };
+        if let Err(error) = answered {
             tracing::warn!(error = format!("{error:#}"), "request");
         }
     }
 
-    fn announce(&self, address: SocketAddr) -> Reply {
-        if self.config.transport.scheme != Scheme::Multipath {
-            return refusal("only the scheme `multipath` can announce an address");
+    fn announce(&self, address: std::net::SocketAddr) -> Reply {
+        if self.config.transport.scheme == Scheme::Quic {
+            return refusal("the scheme `quic` cannot announce an address");
         }
-        let live = self.live();
-        if live.is_empty() {
+        let now = self.now();
+        if now.live.is_empty() {
             return refusal("no live connection to announce the address on");
         }
-        let failed: Vec<String> = live
+        let failed: Vec<String> = now
+            .live
             .values()
             .filter_map(|connection| connection.add_nat_traversal_address(address).err())
             .map(|error| error.to_string())
             .collect();
         if let Some(first) = failed.first() {
-            return refusal(format!("{} of {} connections: {first}", failed.len(), live.len()));
+            return refusal(format!("{} of {} connections: {first}", failed.len(), now.live.len()));
         }
         self.events.now(event::ANNOUNCEMENT, address.to_string());
-        Reply { connections: live.len() as u64, ..Reply::default() }
+        Reply { connections: now.live.len() as u64, ..Reply::default() }
+    }
+
+    fn status(&self) -> Reply {
+        Reply {
+            connections: self.now().live.len() as u64,
+            migration: self.shared.with(|service| service.migration()),
+            ..Reply::default()
+        }
+    }
+
+    fn write_objects(&self) -> Reply {
+        if self.config.store.is_none() {
+            return refusal("this server has no object store");
+        }
+        let folder = self.now().folder.clone();
+        match self.shared.with(|service| service.store.write_rows(&folder)) {
+            Ok(digest) => Reply { objects: Some(digest), ..self.status() },
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "objects.csv");
+                refusal(format!("{error:#}"))
+            }
+        }
     }
 }
 
 impl Handler for Server {
-    fn handle(&self, request: Request) -> Reply {
-        match request {
-            Request::Status => Reply { connections: self.live().len() as u64, ..Reply::default() },
-            Request::Start => refusal("a server has nothing to start"),
-            Request::Announce(address) => self.announce(address),
+    fn handle(self: &Arc<Self>, request: Request) -> Reply {
+        let done = match request {
+            Request::Status => Ok(()),
+            Request::Start => return refusal("a server has nothing to start"),
+            Request::Announce(address) => return self.announce(address),
+            Request::BecomeTarget(target) => self.become_target(target),
+            Request::Handover(handover) => self.hand_over(handover),
+            Request::Objects => return self.write_objects(),
             Request::Stop => {
                 self.stop.notify_one();
-                Reply::default()
+                Ok(())
             }
+        };
+        match done {
+            Ok(()) => self.status(),
+            Err(error) => refusal(format!("{error:#}")),
         }
     }
 }

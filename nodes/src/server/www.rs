@@ -4,7 +4,7 @@
 //! HTTP's so that a log explains itself.
 
 use anyhow::{Context, Result, bail};
-use noq::{RecvStream, SendStream, VarInt};
+use noq::{SendStream, VarInt};
 use std::{
     fs::File,
     io::{self, Read},
@@ -20,8 +20,6 @@ pub(crate) const NOT_FOUND: u32 = 404;
 /// The file could not be read.
 pub(crate) const READ_ERROR: u32 = 500;
 
-/// Longest request line in bytes.
-const MAX_REQUEST: usize = 4096;
 /// Bytes read from the file at a time: large enough to keep two paths fed.
 const CHUNK: usize = 256 * 1024;
 
@@ -36,10 +34,11 @@ impl Www {
         Ok(Self(folder.context("open the folder to serve")?))
     }
 
-    /// Answers one request.
-    pub(super) async fn answer(&self, mut send: SendStream, receive: RecvStream) -> Result<()> {
-        let opened = match read_request(receive).await {
-            Ok(path) => self.open(&path).with_context(|| format!("GET {path}")),
+    /// Answers one request, of which this is the first line.
+    pub(super) async fn answer(&self, line: &str, mut send: SendStream) -> Result<()> {
+        let path = line.strip_prefix("GET ").context("request is not `GET path`");
+        let opened = match path {
+            Ok(path) => self.open(path).with_context(|| format!("GET {path}")),
             Err(error) => Err(error.context(Refusal(BAD_REQUEST))),
         };
         let file = match opened {
@@ -96,19 +95,6 @@ fn refuse(error: io::Error) -> anyhow::Error {
         _ => READ_ERROR,
     };
     anyhow::Error::new(error).context(Refusal(code))
-}
-
-async fn read_request(mut receive: RecvStream) -> Result<String> {
-    let mut line = Vec::new();
-    while !line.contains(&b'\n') && line.len() < MAX_REQUEST {
-        match receive.read_chunk(MAX_REQUEST).await? {
-            Some(chunk) => line.extend_from_slice(&chunk),
-            None => break,
-        }
-    }
-    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let line = std::str::from_utf8(line).context("request is not UTF-8")?.trim_end_matches('\r');
-    Ok(line.strip_prefix("GET ").context("request is not `GET path`")?.to_owned())
 }
 
 async fn send_file(mut file: File, send: &mut SendStream) -> Result<()> {

@@ -5,7 +5,7 @@ pub(crate) mod relay;
 use limosa_record::{
     node::{
         ClientConfig, ClientResult, Congestion, Ladder, NodeConfig, Profile, RESULT_FILE, Reply,
-        Request, Scheme, ServerConfig, Transport,
+        Request, Scheme, ServerConfig, StoreConfig, Transport, Workload,
     },
     row::{self, NodeEventRow},
     unit::Time,
@@ -44,9 +44,14 @@ pub(crate) struct Pair {
     pub(crate) connect: SocketAddr,
     /// Where it tries next.
     pub(crate) fallback: Vec<SocketAddr>,
+    /// What the servers hold.
+    pub(crate) store: Option<StoreConfig>,
+    /// What the client does.
+    pub(crate) workload: Workload,
 }
 
-fn free_address() -> SocketAddr {
+/// An address that nobody uses.
+pub(crate) fn free_address() -> SocketAddr {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
@@ -100,11 +105,14 @@ impl Pair {
             seed: 1,
             qlog: true,
             key_log: true,
+            early_data: false,
         };
         let server_address = free_address();
         Self {
             connect: server_address,
             fallback: Vec::new(),
+            store: None,
+            workload: Workload::Download,
             content,
             sha256,
             server_address,
@@ -118,16 +126,28 @@ impl Pair {
 
     /// Starts the server in a thread.
     pub(crate) fn start_server(&self) -> Node {
+        self.start_server_at("server", self.server_address, self.server_control)
+    }
+
+    /// Starts a server in a thread, with a folder of its own.
+    pub(crate) fn start_server_at(
+        &self,
+        name: &str,
+        address: SocketAddr,
+        control: SocketAddr,
+    ) -> Node {
         let at = |name: &str| self.folder.path().join(name);
+        fs::create_dir_all(at(name)).unwrap();
         self.start(
-            "server.json",
+            &format!("{name}.json"),
             &NodeConfig::Server(ServerConfig {
-                listen: SocketAddr::new([0, 0, 0, 0].into(), self.server_address.port()),
-                control: self.server_control,
-                folder: at("server"),
+                listen: SocketAddr::new([0, 0, 0, 0].into(), address.port()),
+                control,
+                folder: at(name),
                 certificate: at("cert.pem"),
                 private_key: at("key.pem"),
                 www: at("www"),
+                store: self.store.clone(),
                 transport: self.transport.clone(),
             }),
         )
@@ -147,6 +167,8 @@ impl Pair {
                 server_name: "server.test".into(),
                 path: path.into(),
                 save_as: self.folder.path().join("saved"),
+                workload: self.workload.clone(),
+                number: 0,
                 transport: self.transport.clone(),
             }),
         )

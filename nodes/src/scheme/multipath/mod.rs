@@ -46,15 +46,15 @@ use std::{
 const TICK: Duration = Duration::from_millis(10);
 
 /// Downloads over all interfaces and follows the server.
-pub(super) async fn download(client: &Client, body: &mut Body) -> Result<()> {
+pub(super) async fn run(client: &Client, body: &mut Body) -> Result<()> {
     let first = client.config.local.first().copied();
     let wildcard = match client.config.connect {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    let endpoint = client.endpoint(NodeSocket::bind(SocketAddr::new(wildcard, 0), first)?)?;
+    let endpoint = &client.endpoint(NodeSocket::bind(SocketAddr::new(wildcard, 0), first)?)?;
     let beside = async |connection: &Connection| Driver::new(client, connection).follow().await;
-    super::quic::until_done(client, body, endpoint, beside).await
+    super::quic::work(client, body, endpoint, beside).await
 }
 
 /// Carries out the machine's commands on one connection.
