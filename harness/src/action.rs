@@ -3,25 +3,37 @@
 use crate::{
     lab::Lab,
     node::Node,
-    plan::Action,
-    sys::criu::{Criu, DumpReport, Options},
+    plan::{Action, CopyPlan, SERVER_PORT},
+    sys::{
+        criu::{Criu, DumpReport, Options},
+        egress,
+    },
     timeline::{Outcome, Stage, until},
 };
 use anyhow::{Context, Result, bail};
-use limosa_record::{clock::now_ns, node::Request};
-use std::{cell::RefCell, path::PathBuf};
+use futures_util::future::select_all;
+use limosa_record::{
+    clock::now_ns,
+    node::{Handover, Request, Target},
+};
+use std::{cell::RefCell, path::PathBuf, rc::Rc};
+use tokio::sync::Notify;
 
 /// A lab with its nodes, on which actions are carried out.
 #[derive(Debug)]
 pub struct Scene<'a> {
     /// The network.
     pub lab: &'a Lab,
-    /// The processes.
-    pub nodes: &'a [Node],
+    /// The processes; copies join them.
+    pub nodes: RefCell<Vec<Rc<Node>>>,
+    /// Told when a copy has joined.
+    pub joined: Notify,
     /// The criu program, when the plan needs one.
     pub criu: Option<&'a Criu>,
-    /// Where images go; a folder per name.
-    pub images: PathBuf,
+    /// Where nodes have their folders and images theirs.
+    pub desk: PathBuf,
+    /// Where the folders of nodes will be in the end.
+    pub kept: PathBuf,
     /// Where CRIU's logs go; a folder per action.
     pub logs: PathBuf,
     /// What CRIU reported, in order.
@@ -29,9 +41,54 @@ pub struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    fn node(&self, name: &str) -> Result<&Node> {
-        let found = self.nodes.iter().find(|n| n.name() == name);
+    fn node(&self, name: &str) -> Result<Rc<Node>> {
+        let found = self.nodes.borrow().iter().find(|n| n.name() == name).cloned();
         found.with_context(|| format!("there is no node `{name}`"))
+    }
+
+    /// Waits until a node ends that should not, and says which and how. The client may.
+    pub async fn early_end(&self, client: &str) -> String {
+        loop {
+            let nodes = self.nodes.borrow().clone();
+            let others = nodes.iter().filter(|n| n.name() != client).map(|n| {
+                Box::pin(async move {
+                    let state = n.ended().await;
+                    // An end that the timeline planned is no accident.
+                    if n.was_killed() { std::future::pending().await } else { n.early_end(state) }
+                })
+            });
+            tokio::select! {
+                (why, ..) = select_all(others) => return why,
+                () = self.joined.notified() => {}
+            }
+        }
+    }
+
+    /// The copy comes to life behind a block: it must not send under its origin's keys. The block
+    /// is lifted when it has forgotten the connections that it was copied with.
+    async fn restore_copy(
+        &self,
+        origin: &Node,
+        images: &std::path::Path,
+        options: &Options,
+        on: &str,
+        copy: &CopyPlan,
+    ) -> Result<Outcome> {
+        let name = &copy.name;
+        let netns = self.lab.place(on)?;
+        netns.apply(egress::block(SERVER_PORT))?;
+        let kept = self.kept.join(name);
+        let restored = origin.copy(self.criu()?, images, options, self.lab, on, name, kept).await;
+        let (node, report) = restored?;
+        let node = Rc::new(node);
+        self.nodes.borrow_mut().push(node.clone());
+        self.joined.notify_one();
+        let (name, folder) = (name.clone(), self.desk.join(name));
+        let target = Target { name, folder, migration: copy.migration };
+        node.ask(self.lab, &Request::BecomeTarget(target)).await?;
+        netns.apply(egress::unblock(SERVER_PORT))?;
+        let detail = format!("{}, a copy of {}, on {on}", copy.name, origin.name());
+        Ok(Outcome { detail, started_ns: report.started_ns, done_ns: now_ns() })
     }
 
     fn criu(&self) -> Result<&Criu> {
@@ -44,6 +101,15 @@ impl Scene<'_> {
             Action::Announce { node, address } => {
                 self.node(node)?.ask(self.lab, &Request::Announce(*address)).await?;
                 Ok(format!("{node} will be at {address}"))
+            }
+            Action::Handover { from, to, service, migration, rate_bytes_per_s } => {
+                let handover = Handover {
+                    to: Some(*service),
+                    migration: *migration,
+                    rate_bytes_per_s: *rate_bytes_per_s,
+                };
+                self.node(from)?.ask(self.lab, &Request::Handover(handover)).await?;
+                Ok(format!("{from} to {to}"))
             }
             Action::Shape { link, a_to_b, b_to_a } => {
                 self.lab.reshape(link, a_to_b.as_ref(), b_to_a.as_ref())?;
@@ -69,21 +135,25 @@ impl Scene<'_> {
 impl Stage for Scene<'_> {
     async fn apply(&self, action: &Action, planned_ns: i64) -> Result<Outcome> {
         match action {
-            Action::Checkpoint { node, image } => {
-                let images = self.images.join(image);
+            Action::Checkpoint { node, image, leave_running } => {
+                let images = self.desk.join("images").join(image);
                 let mut options = Options::new(self.logs.join(image).join("checkpoint"));
                 options.begin_ns = planned_ns;
+                options.leave_running = *leave_running;
                 let dump = self.node(node)?.checkpoint(self.criu()?, &images, &options).await?;
                 let detail = format!("{node} as {image}, {} bytes", dump.image_bytes);
                 let (started_ns, done_ns) = (dump.started_ns, dump.done_ns);
                 self.dumps.borrow_mut().push(dump);
                 Ok(Outcome { detail, started_ns, done_ns })
             }
-            Action::Restore { node, image, on } => {
-                let images = self.images.join(image);
+            Action::Restore { node, image, on, copy } => {
+                let images = self.desk.join("images").join(image);
                 let mut options = Options::new(self.logs.join(image).join("restore"));
                 options.begin_ns = planned_ns;
                 let found = self.node(node)?;
+                if let Some(copy) = copy {
+                    return self.restore_copy(&found, &images, &options, on, copy).await;
+                }
                 let report = found.restore(self.criu()?, &images, &options, self.lab, on).await?;
                 let detail = format!("{node} from {image} on {on}");
                 let (started_ns, done_ns) = (report.started_ns, report.done_ns);

@@ -27,9 +27,9 @@ pub fn calibrate(
     client: &str,
     variant: &VariantPlan,
 ) -> Result<Vec<CalibrationRow>> {
-    let to = variant.connect.ip();
     let mut rows = Vec::new();
-    for (interface, from) in variant.interfaces.iter().zip(&variant.local) {
+    for (i, (interface, from)) in variant.interfaces.iter().zip(&variant.local).enumerate() {
+        let to = variant.server_behind(i).ip();
         let wish = Ping {
             to,
             from: Some(*from),

@@ -162,7 +162,7 @@ impl Node {
         let log = &options.work;
         fs::create_dir_all(log).with_context(|| format!("make {}", log.display()))?;
         let process = self.process.borrow().clone();
-        self.moving.set(true);
+        self.moving.set(!options.leave_running);
         let dumped = criu.dump(&process, images, options).await;
         if dumped.is_err() {
             self.moving.set(false);
@@ -192,6 +192,41 @@ impl Node {
         *self.place.borrow_mut() = place.into();
         self.moving.set(false);
         Ok(report)
+    }
+
+    /// Brings a copy of it to life in another place; the original goes on. Messages about the copy
+    /// name `kept`, where its files will be in the end.
+    ///
+    /// # Errors
+    /// When CRIU fails.
+    #[expect(clippy::too_many_arguments, reason = "what a restore takes, and who the copy is")]
+    pub async fn copy(
+        &self,
+        criu: &Criu,
+        images: &Path,
+        options: &Options,
+        lab: &Lab,
+        place: &str,
+        name: &str,
+        kept: PathBuf,
+    ) -> Result<(Self, RestoreReport)> {
+        let log = &options.work;
+        fs::create_dir_all(log).with_context(|| format!("make {}", log.display()))?;
+        let netns = lab.place(place)?;
+        let restored = criu.restore(images, netns.as_fd(), options).await;
+        let (process, report) =
+            restored.with_context(|| format!("restore `{name}` on `{place}`"))?;
+        let copy = Self {
+            name: name.into(),
+            // Its stdout and stderr are still those of the original.
+            folder: self.folder.clone(),
+            kept,
+            place: RefCell::new(place.into()),
+            process: RefCell::new(Rc::new(process)),
+            moving: Cell::new(false),
+            killed: Cell::new(false),
+        };
+        Ok((copy, report))
     }
 
     /// Kills it.

@@ -7,25 +7,30 @@ mod addresses;
 mod experiment;
 mod network;
 mod routes;
+mod service;
 mod shape;
 mod timeline;
 
 pub use experiment::{resolve, resolve_topology};
 pub use network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan, RulePlan};
+pub use service::{DownloadPlan, WorkloadPlan};
 pub use shape::{DelayStage, LossPlan, RateStage, ShapePlan, TraceStage};
-pub use timeline::{Action, StepPlan, When};
+pub use timeline::{Action, CopyPlan, StepPlan, When};
 
 use crate::spec::{Expect, Links, Role};
 use indexmap::IndexMap;
 use limosa_record::{
     node::{Scheme, Transport},
-    unit::{Size, Time},
+    unit::Time,
 };
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 /// UDP port of the QUIC servers.
 pub const SERVER_PORT: u16 = 4433;
+
+/// UDP port at which a new server takes the objects of the old one.
+pub const MIGRATION_PORT: u16 = 4434;
 
 /// An experiment with everything decided; written as `plan.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,14 +43,16 @@ pub struct Plan {
     pub network: Network,
     /// The processes, by name.
     pub nodes: IndexMap<String, NodePlan>,
-    /// What the client downloads.
-    pub download: DownloadPlan,
+    /// What the client does.
+    pub workload: WorkloadPlan,
     /// What is compared, by name.
     pub variants: IndexMap<String, VariantPlan>,
     /// All trials in the order in which they run: repetition by repetition.
     pub trials: Vec<TrialPlan>,
     /// How long a trial may take at most.
     pub time_limit: Time,
+    /// Places that are captured.
+    pub capture: Vec<String>,
     /// How nodes must end.
     pub expect: IndexMap<String, Expect>,
 }
@@ -74,15 +81,6 @@ pub struct NodePlan {
     pub role: Role,
 }
 
-/// What the client downloads.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DownloadPlan {
-    /// The path that is asked for.
-    pub path: String,
-    /// Size of the body.
-    pub size: Size,
-}
-
 /// One of the things that are compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VariantPlan {
@@ -102,6 +100,8 @@ pub struct VariantPlan {
     pub timeline: Vec<StepPlan>,
     /// A published figure.
     pub reference: Option<ReferencePlan>,
+    /// Links that have another shape in this variant, both directions, by name.
+    pub shapes: IndexMap<String, ShapePlan>,
 }
 
 /// A published turnaround time in seconds.
@@ -128,11 +128,40 @@ pub struct TrialPlan {
     pub seed: u64,
 }
 
+impl VariantPlan {
+    /// The server that the client reaches through its i-th interface: under the schemes with two
+    /// servers the second interface, if another, is the one towards the new server.
+    pub fn server_behind(&self, interface: usize) -> SocketAddr {
+        let new = self.fallback.first().filter(|_| self.scheme.hands_over() && interface == 1);
+        new.copied().unwrap_or(self.connect)
+    }
+
+    /// Names of the copies that its timeline makes.
+    pub fn copies(&self) -> impl Iterator<Item = &str> {
+        self.timeline.iter().filter_map(|s| match &s.action {
+            Action::Restore { copy: Some(copy), .. } => Some(&*copy.name),
+            _ => None,
+        })
+    }
+}
+
 impl Plan {
     /// Whether any variant moves a process with CRIU.
     pub fn needs_criu(&self) -> bool {
         let moves = |s: &StepPlan| matches!(s.action, Action::Checkpoint { .. });
         self.variants.values().any(|v| v.timeline.iter().any(moves))
+    }
+
+    /// The network as a variant has it.
+    pub fn network_of(&self, variant: &VariantPlan) -> Network {
+        let mut network = self.network.clone();
+        for link in &mut network.links {
+            if let Some(shape) = variant.shapes.get(&link.name) {
+                link.a_to_b = Some(shape.clone());
+                link.b_to_a = Some(shape.clone());
+            }
+        }
+        network
     }
 
     /// Whether any link has a shape, that is, needs netem or the engine.
@@ -148,6 +177,7 @@ impl Plan {
             _ => false,
         };
         self.network.needs_user_links()
+            || self.variants.values().any(|v| v.shapes.values().any(|s| s.trace.is_some()))
             || self.variants.values().any(|v| v.timeline.iter().any(step))
     }
 }

@@ -5,12 +5,14 @@
 
 mod load;
 mod named;
+mod service;
 mod trace;
 
 pub use load::{
     Document, Location, Problem, SpecError, Step as PathStep, load_experiment, load_topology,
 };
 pub use named::Named;
+pub use service::{Arrivals, Choose, ClosedLoop, Download, Object, Objects, Requests, Workload};
 pub use trace::{Trace, Traces};
 
 use limosa_record::{
@@ -235,6 +237,9 @@ pub struct Experiment {
     /// What happens during a trial. Times count from the start of the client's handshake.
     #[serde(default)]
     pub timeline: Vec<Step>,
+    /// Places whose interfaces are captured to `<place>.pcap` in each trial's folder.
+    #[serde(default)]
+    pub capture: Vec<String>,
     /// How nodes must end, by name; clients must exit with 0 when left out.
     #[serde(default)]
     pub expect: Named<Expect>,
@@ -268,25 +273,6 @@ pub enum Role {
     Client,
 }
 
-/// What clients do. Exactly one field.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Workload {
-    /// One GET of one body.
-    #[serde(default)]
-    pub download: Option<Download>,
-}
-
-/// One GET of one body of seeded random bytes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Download {
-    /// The path that is asked for, as `/random`.
-    pub path: String,
-    /// Size of the body.
-    pub size: Size,
-}
-
 /// Transport settings; what is left out is taken from the experiment, then from the profile.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -313,6 +299,10 @@ pub struct Transport {
     /// Write the TLS secrets of each connection, for Wireshark.
     #[serde(default)]
     pub key_log: Option<bool>,
+    /// Schemes with two servers: send the first requests to the new one with the first flight
+    /// (0-RTT). Such data can be replayed, so it is off when left out.
+    #[serde(default)]
+    pub early_data: Option<bool>,
 }
 
 /// One thing that is compared with the others.
@@ -327,6 +317,9 @@ pub struct Variant {
     /// A published turnaround time, shown beside ours.
     #[serde(default)]
     pub reference: Option<Reference>,
+    /// Links that have another shape in this variant, both directions, by name.
+    #[serde(default)]
+    pub shapes: Named<Shape>,
 }
 
 /// A published figure.
@@ -370,6 +363,10 @@ pub struct Step {
     /// The node lives again, in another place, from its images.
     #[serde(default)]
     pub restore: Option<Restore>,
+    /// A copy of a running server and its origin begin to share the work: objects move, and then
+    /// the origin is released.
+    #[serde(default)]
+    pub handover: Option<Handover>,
     /// A link gets another shape.
     #[serde(default)]
     pub shape: Option<Reshape>,
@@ -403,6 +400,9 @@ pub struct Checkpoint {
     /// Name of the images.
     #[serde(rename = "as")]
     pub image: String,
+    /// The node goes on; what is restored is a copy of it.
+    #[serde(default)]
+    pub leave_running: bool,
 }
 
 /// Which images come to life where.
@@ -413,6 +413,21 @@ pub struct Restore {
     pub from: String,
     /// The place.
     pub on: String,
+    /// Name of the copy, when the node went on.
+    #[serde(default, rename = "as")]
+    pub name: Option<String>,
+}
+
+/// Who hands over to whom, and how fast objects move.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Handover {
+    /// The server.
+    pub from: String,
+    /// Its copy, as named by `restore`.
+    pub to: String,
+    /// Steady rate at which objects move in the background.
+    pub rate: Rate,
 }
 
 /// A link's new shape; a direction that is left out stays as it is.

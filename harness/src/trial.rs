@@ -7,19 +7,21 @@ use crate::{
     lab::{Backend, Carrier, Lab, LinkReadings},
     leftovers, manifest,
     node::{CONTROL, Node},
-    plan::{Plan, SERVER_PORT, TrialPlan, VariantPlan},
+    plan::{Plan, SERVER_PORT, TrialPlan, VariantPlan, WorkloadPlan},
     run::{Laboratory, Phase, TrialRecord},
     source,
     spec::{Expect, Role},
-    sys::{criu::Criu, machine, packet_cost, process::ExitState},
+    sys::{capture::Capture, criu::Criu, machine, packet_cost, process::ExitState},
     timeline::{self, Done},
     verdict::watch::{Mark, Readings, Watch},
 };
 use anyhow::{Context, Result, anyhow, bail};
-use futures_util::future::select_all;
 use limosa_record::{
     clock,
-    node::{ClientConfig, NodeConfig, Request, Scheme, ServerConfig, Workload},
+    node::{
+        Catalogue, ClientConfig, MigrationStatus, NodeConfig, Request, RequestWorkload,
+        ServerConfig, StoreConfig, Workload,
+    },
     row::{CalibrationRow, RowFile, TrialRow},
 };
 use std::{
@@ -28,11 +30,12 @@ use std::{
     future::pending,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
+    rc::Rc,
     sync::{Arc, Mutex, PoisonError},
 };
 use tempfile::TempDir;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::spawn_blocking,
     time::sleep,
 };
@@ -45,8 +48,8 @@ mod collect;
 pub struct Host {
     plan: Plan,
     certificates: Certificates,
-    /// SHA-256 of the body.
-    body_sha256: String,
+    /// SHA-256 of the body, if one is downloaded.
+    body_sha256: Option<String>,
     /// The program that nodes run.
     program: PathBuf,
     criu: Option<Criu>,
@@ -85,6 +88,8 @@ struct Finished<'a> {
     machine: Option<Readings>,
     /// What the links did meanwhile.
     links: LinkReadings,
+    /// What servers that shared their work held in the end.
+    servers: Vec<ServerReport>,
     /// `Err` holds status and reason.
     outcome: std::result::Result<(), (&'static str, String)>,
 }
@@ -104,8 +109,11 @@ impl Host {
         let certificates = certificate::create(work.path())?;
         let www = work.path().join("www");
         fs::create_dir(&www).with_context(|| format!("make {}", www.display()))?;
-        let body = www.join(plan.download.path.trim_start_matches('/'));
-        let body_sha256 = source::create(&body, plan.download.size.0, plan.experiment.seed)?;
+        let body = plan.workload.download().map(|download| {
+            let body = www.join(download.path.trim_start_matches('/'));
+            source::create(&body, download.size.0, plan.experiment.seed)
+        });
+        let body_sha256 = body.transpose()?;
         // A copy, because CRIU must find the program again even if it is built anew meanwhile.
         let program = work.path().join("limosa-node");
         fs::copy("/proc/self/exe", &program)
@@ -149,7 +157,8 @@ impl Host {
     /// Moves what the nodes left to where it stays.
     fn clear_desk(&self, trial: &TrialPlan, folder: &Path) -> Result<()> {
         let desk = self.desk(trial);
-        for name in self.plan.nodes.keys() {
+        let variant = &self.plan.variants[&trial.variant];
+        for name in self.plan.nodes.keys().map(String::as_str).chain(variant.copies()) {
             let from = desk.join(name);
             if from.is_dir() {
                 copy_folder(&from, &folder.join(name))
@@ -165,6 +174,7 @@ impl Host {
 
     fn config(
         &self,
+        name: &str,
         role: Role,
         trial: &TrialPlan,
         variant: &VariantPlan,
@@ -172,6 +182,8 @@ impl Host {
     ) -> NodeConfig {
         let mut transport = variant.transport.clone();
         transport.seed = trial.seed;
+        let with_store = variant.scheme.hands_over() || self.plan.workload.download().is_none();
+        let catalogue = Catalogue { seed: trial.seed, ..self.plan.workload.catalogue() };
         let wildcard: IpAddr = match variant.connect {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -184,26 +196,32 @@ impl Host {
                 certificate: self.certificates.certificate.clone(),
                 private_key: self.certificates.private_key.clone(),
                 www: self.work.path().join("www"),
-                store: None,
+                store: with_store.then(|| StoreConfig {
+                    name: name.into(),
+                    catalogue,
+                    ca: self.certificates.ca.clone(),
+                    server_name: SERVER_NAME.into(),
+                }),
                 transport,
             }),
             Role::Client => NodeConfig::Client(ClientConfig {
                 connect: variant.connect,
                 fallback: variant.fallback.clone(),
-                local: match variant.scheme {
-                    // The paper's QUIC never uses the second interface.
-                    Scheme::Quic => variant.local.iter().take(1).copied().collect(),
-                    Scheme::Multipath | Scheme::DualPath | Scheme::PostCopy => {
-                        variant.local.clone()
-                    }
-                },
+                local: variant.local.clone(),
                 control: CONTROL,
                 folder: folder.into(),
                 ca: self.certificates.ca.clone(),
                 server_name: SERVER_NAME.into(),
-                path: self.plan.download.path.clone(),
+                path: self.plan.workload.download().map_or("/".into(), |d| d.path.clone()),
                 save_as: self.desk(trial).join("body"),
-                workload: Workload::Download,
+                workload: match &self.plan.workload {
+                    WorkloadPlan::Download(_) => Workload::Download,
+                    WorkloadPlan::Requests(requests) => Workload::Requests(RequestWorkload {
+                        catalogue,
+                        seed: trial.seed,
+                        ..requests.clone()
+                    }),
+                },
                 number: 0,
                 transport,
             }),
@@ -219,28 +237,33 @@ impl Host {
     ) -> Result<Middle> {
         let (trial, variant, folder) = (finished.trial, finished.variant, finished.folder);
         phase(Phase::Lab);
+        let network = self.plan.network_of(variant);
         let log = folder.join("engine.log");
         let carrier = match self.links {
             Backend::Kernel => Carrier::Kernel,
             Backend::User => Carrier::User { program: &self.program, log: &log },
         };
-        let lab = Lab::up(&self.plan.network, trial.seed, carrier)?;
+        let lab = Lab::up(&network, trial.seed, carrier)?;
         phase(Phase::Calibration);
         let (client_name, client_place) = self.node_of(Role::Client)?;
-        finished.calibration =
-            calibrate::calibrate(&self.plan.network, &lab, client_place, variant)?;
+        finished.calibration = calibrate::calibrate(&network, &lab, client_place, variant)?;
         let mut rows = RowFile::append(&folder.join("calibration.csv"))?;
         finished.calibration.iter().try_for_each(|row| rows.write(row))?;
         lab.rewind()?;
         phase(Phase::Nodes);
+        let mut captures = Vec::new();
+        for place in &self.plan.capture {
+            let file = folder.join(format!("{place}.pcap"));
+            captures.push(Capture::start(lab.place(place)?, &file)?);
+        }
         let mut nodes = Vec::new();
         for (name, node) in &self.plan.nodes {
             let (working, kept) = (self.desk(trial).join(name), folder.join(name));
-            let config = self.config(node.role, trial, variant, &working);
+            let config = self.config(name, node.role, trial, variant, &working);
             let start = Node::start(&self.program, name, &node.on, &working, &kept, &config, &lab);
-            nodes.push(start.await?);
+            nodes.push(Rc::new(start.await?));
         }
-        let client = nodes.iter().find(|n| n.name() == client_name).context("no client")?;
+        let client = nodes.iter().find(|n| n.name() == client_name).context("no client")?.clone();
         let links = lab.readings(&variant.timeline)?;
         // What the machine did while nodes started is no matter of the download.
         *begun = self.machine.mark();
@@ -250,13 +273,15 @@ impl Host {
         finished.zero_ns = Some(zero_ns);
         let scene = Scene {
             lab: &lab,
-            nodes: &nodes,
+            nodes: RefCell::new(nodes),
+            joined: Notify::new(),
             criu: self.criu.as_ref(),
-            images: self.desk(trial).join("images"),
+            desk: self.desk(trial),
+            kept: folder.to_owned(),
             logs: folder.join("criu"),
             dumps: RefCell::default(),
         };
-        let end = self.until_the_end(finished, &scene, client, zero_ns, phase).await;
+        let end = self.until_the_end(finished, &scene, &client, zero_ns, phase).await;
         finished.machine = Some(Readings::between(begun, &self.machine.mark()));
         match (lab.readings(&variant.timeline), &end) {
             (Ok(now), _) => finished.links = now.since(&links),
@@ -266,19 +291,24 @@ impl Host {
         }
         finished.image_bytes =
             scene.dumps.borrow().iter().map(|d| d.image_bytes).reduce(|a, b| a + b);
+        let nodes = scene.nodes.take();
         for node in nodes.iter().filter(|n| n.name() != client_name) {
+            if variant.copies().next().is_some() && !node.was_killed() && end.is_ok() {
+                finished.servers.extend(server_report(node, &lab).await);
+            }
             let state = node.stop(&lab).await?;
             if let (Some(expect), Ok(Middle::Client(_))) = (self.plan.expect.get(node.name()), &end)
             {
                 check_end(node, expect, state)?;
             }
         }
+        captures.into_iter().try_for_each(Capture::stop)?;
         if end.is_err() || !matches!(end, Ok(Middle::Client(_))) {
             client.kill().await?;
         }
         if let (Ok(Middle::Client(state)), Some(expect)) = (&end, self.plan.expect.get(client_name))
         {
-            check_end(client, expect, *state)?;
+            check_end(&client, expect, *state)?;
         }
         end
     }
@@ -304,20 +334,12 @@ impl Host {
                 Err(e) => e,
             }
         };
-        let others = scene.nodes.iter().filter(|n| n.name() != client.name());
-        let early = select_all(others.map(|n| {
-            Box::pin(async move {
-                let state = n.ended().await;
-                // An end that the timeline planned is no accident.
-                if n.was_killed() { pending().await } else { n.early_end(state) }
-            })
-        }));
         let mut interrupted = self.interrupted.clone();
         let end = tokio::select! {
             _ = interrupted.wait_for(|i| *i) => Ok(Middle::Interrupted),
             state = client.ended() => state.map(Middle::Client),
             error = timeline => Err(error),
-            (why, ..) = early => Err(anyhow!(why)),
+            why = scene.early_end(client.name()) => Err(anyhow!(why)),
             why = scene.lab.failed() => Err(anyhow!(why)),
             () = sleep(self.plan.time_limit.as_duration()) => Ok(Middle::TimeLimit),
         };
@@ -336,6 +358,19 @@ impl Host {
         let found = self.plan.nodes.iter().find(|(_, n)| n.role == role);
         found.map(|(name, n)| (&**name, &*n.on)).with_context(|| format!("no {role:?}"))
     }
+}
+
+/// What a server held when the client had ended.
+#[derive(Debug, Clone)]
+struct ServerReport {
+    name: String,
+    migration: Option<MigrationStatus>,
+}
+
+/// Has a server write down what it holds. One that does not answer any more has nothing to say.
+async fn server_report(node: &Node, lab: &Lab) -> Option<ServerReport> {
+    let reply = node.ask(lab, &Request::Objects).await.ok()?;
+    Some(ServerReport { name: node.name().into(), migration: reply.migration })
 }
 
 fn check_end(node: &Node, expect: &Expect, state: ExitState) -> Result<()> {
@@ -407,6 +442,7 @@ impl Host {
             image_bytes: None,
             machine: None,
             links: LinkReadings::default(),
+            servers: Vec::new(),
             outcome: Ok(()),
         };
         let phase = &|now: Phase| {
@@ -432,7 +468,7 @@ impl Host {
             }
             Err(e) => finished.outcome = Err(("failed", format!("{e:#}"))),
         }
-        let mut record = collect::record(&self.plan, &finished, &self.body_sha256);
+        let mut record = collect::record(&self.plan, &finished, self.body_sha256.as_deref());
         record.row.links = self.links.name().into();
         Some(record)
     }
@@ -455,6 +491,7 @@ fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
 /// The row of a trial before anything is known of it.
 fn empty_row(plan: &Plan, finished: &Finished<'_>) -> TrialRow {
     let moves = finished.variant.timeline.iter().any(|s| s.action.name() == "restore");
+    let technique = if finished.variant.copies().next().is_some() { "copy" } else { "fixed" };
     let scheme = serde_json::to_value(finished.variant.scheme).unwrap_or_default();
     TrialRow {
         experiment: plan.experiment.name.clone(),
@@ -462,7 +499,7 @@ fn empty_row(plan: &Plan, finished: &Finished<'_>) -> TrialRow {
         repetition: finished.trial.repetition,
         seed: finished.trial.seed,
         scheme: scheme.as_str().unwrap_or_default().into(),
-        technique: moves.then(|| "fixed".into()),
+        technique: moves.then(|| technique.into()),
         started_utc: clock::utc(finished.started_ns),
         ..TrialRow::default()
     }

@@ -89,6 +89,18 @@ pub struct TrialRow {
     pub link_lateness_p99_ms: Option<f64>,
     /// By how much the clocks moved apart.
     pub clock_drift_ms: Option<f64>,
+    /// Requests that were answered, and rightly.
+    pub requests_ok: Option<u64>,
+    /// Requests for objects that are on no server any more.
+    pub requests_lost: Option<u64>,
+    /// Requests that failed otherwise.
+    pub requests_failed: Option<u64>,
+    /// Requests that both servers answered; must be 0.
+    pub answered_twice: Option<u64>,
+    /// Objects that were on no server any more when the trial ended.
+    pub objects_lost: Option<u64>,
+    /// Acknowledged writes that the server in charge did not hold in the end; must be 0.
+    pub writes_missing: Option<u64>,
 }
 
 /// One row of `throughput.csv`: bytes that arrived on one path in one interval.

@@ -55,6 +55,11 @@ impl Time {
         std::time::Duration::from_nanos(self.0)
     }
 
+    /// A span of whole microseconds.
+    pub const fn from_micros(us: u64) -> Self {
+        Self(us * 1_000)
+    }
+
     /// A span of whole milliseconds.
     pub const fn from_millis(ms: u64) -> Self {
         Self(ms * 1_000_000)

@@ -5,13 +5,16 @@ use crate::{
     cli::{Format, exit},
     doctor::{self, Finding},
     lab::Backend,
-    plan::{self, Action, Plan, ShapePlan, StepPlan, When},
+    plan::{self, Action, Plan, ShapePlan, StepPlan, When, WorkloadPlan},
     spec::{self, Links},
 };
 use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
 use limosa_analysis::Analysis;
-use limosa_record::dir::RunDir;
+use limosa_record::{
+    dir::RunDir,
+    unit::{Rate, Size},
+};
 use std::path::{Path, PathBuf};
 
 /// `limosa doctor [FILE]`
@@ -116,7 +119,19 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
             link.b_to_a.iter().for_each(|s| println!("      b_to_a: {}", shape(s)));
         }
     }
-    println!("\ndownload: {} of {}", plan.download.path, plan.download.size);
+    match &plan.workload {
+        WorkloadPlan::Download(d) => println!("\ndownload: {} of {}", d.path, d.size),
+        WorkloadPlan::Requests(r) => {
+            let (objects, bytes) =
+                (r.catalogue.count as usize + r.catalogue.listed.len(), plan.workload.bytes());
+            println!(
+                "\nrequests: {objects} objects of {} in all, {:?}, {:?}",
+                Size(bytes),
+                r.choice,
+                r.arrivals
+            );
+        }
+    }
     for (name, variant) in &plan.variants {
         let word = |v: serde_json::Result<serde_json::Value>| {
             v.ok().and_then(|v| v.as_str().map(ToOwned::to_owned)).unwrap_or_default()
@@ -130,6 +145,7 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
             t.idle_timeout
         );
         println!("  connects to {}, then to {:?}", variant.connect, variant.fallback);
+        variant.shapes.iter().for_each(|(link, s)| println!("  {link} instead: {}", shape(s)));
         variant.timeline.iter().for_each(|s| println!("  {}", step(s)));
     }
     println!("\n{} trials, {} each at the most", plan.trials.len(), plan.time_limit);
@@ -149,8 +165,18 @@ fn step(step: &StepPlan) -> String {
     };
     let what = match &step.action {
         Action::Announce { node, address } => format!("{node} announces {address}"),
-        Action::Checkpoint { node, image } => format!("checkpoint {node} as {image}"),
-        Action::Restore { node, image, on } => format!("restore {node} from {image} on {on}"),
+        Action::Checkpoint { node, image, leave_running } => {
+            let then = if *leave_running { ", which goes on" } else { "" };
+            format!("checkpoint {node} as {image}{then}")
+        }
+        Action::Restore { node, image, on, copy } => {
+            let what =
+                copy.as_ref().map_or(node.clone(), |c| format!("{}, a copy of {node},", c.name));
+            format!("restore {what} from {image} on {on}")
+        }
+        Action::Handover { from, to, rate_bytes_per_s, .. } => {
+            format!("{from} hands over to {to} at {}", Rate(rate_bytes_per_s * 8))
+        }
         Action::Shape { link, .. } => format!("reshape {link}"),
         Action::LinkDown { link } => format!("cut {link}"),
         Action::LinkUp { link } => format!("mend {link}"),

@@ -1,8 +1,8 @@
 //! Experiment and topology to [`Plan`].
 
 use super::{
-    About, Action, DownloadPlan, Network, NodePlan, Plan, ReferencePlan, SERVER_PORT, TrialPlan,
-    VariantPlan, network, seed_of, timeline,
+    About, Action, Network, NodePlan, Plan, ReferencePlan, SERVER_PORT, ShapePlan, TrialPlan,
+    VariantPlan, network, seed_of, service, shape, timeline,
 };
 use crate::spec::{
     Document, Experiment, Kind, Links, Node, Problem, Reference, Role, SpecError, Topology,
@@ -11,15 +11,12 @@ use crate::spec::{
 use indexmap::IndexMap;
 use limosa_record::{
     node::{self, Congestion, Ladder, Profile, Scheme},
-    unit::{Size, Time},
+    unit::Time,
 };
 use std::net::{IpAddr, SocketAddr};
 
 /// Longest time limit of a trial.
 const MAX_TIME_LIMIT: Time = Time::from_secs(24 * 3600);
-
-/// Largest body.
-const MAX_BODY: Size = Size(1 << 40);
 
 /// Most trials of one run.
 const MAX_TRIALS: u64 = 100_000;
@@ -36,12 +33,13 @@ pub fn resolve(
     let spec = &experiment.value;
     let network = network::resolve(topology, spec.links, &mut problems);
     check_numbers(experiment, &mut problems);
-    let download = download(experiment, &mut problems);
+    let workload = service::resolve(experiment, &mut problems);
     let Some(network) = network else { return Err(SpecError(problems)) };
     let Some(nodes) = nodes(experiment, &network, &mut problems) else {
         return Err(SpecError(problems));
     };
     check_expectations(experiment, &nodes, &mut problems);
+    check_capture(experiment, &network, &mut problems);
     for (i, step) in spec.timeline.iter().enumerate() {
         for (v, name) in step.only.iter().flatten().enumerate() {
             if !spec.variants.is_empty() && !spec.variants.contains_key(name) {
@@ -60,11 +58,12 @@ pub fn resolve(
     let mut variants = IndexMap::new();
     for (name, variant) in spec.variants.iter() {
         let steps = timeline::resolve(&context, name, &mut problems);
-        if let Some(plan) = resolve_variant(spec, variant, &network, &nodes, steps) {
+        let shapes = shapes(experiment, name, &network, &mut problems);
+        if let Some(plan) = resolve_variant(spec, variant, &network, &nodes, steps, shapes) {
             variants.insert(name.clone(), plan);
         }
     }
-    let (Some(download), true) = (download, problems.is_empty()) else {
+    let (Some(workload), true) = (workload, problems.is_empty()) else {
         return Err(SpecError(problems));
     };
     let name = |path: &std::path::Path| {
@@ -80,16 +79,17 @@ pub fn resolve(
     let trials = trials(&about, &variants);
     let time_limit = spec.time_limit;
     let expect = expectations(spec, &nodes);
-    let links = spec.links;
+    let (experiment, links, capture) = (about, spec.links, spec.capture.clone());
     Ok(Plan {
-        experiment: about,
+        experiment,
         links,
         network,
         nodes,
-        download,
+        workload,
         variants,
         trials,
         time_limit,
+        capture,
         expect,
     })
 }
@@ -163,32 +163,6 @@ fn check_numbers(experiment: &Document<Experiment>, problems: &mut Vec<Problem>)
     }
 }
 
-fn download(
-    experiment: &Document<Experiment>,
-    problems: &mut Vec<Problem>,
-) -> Option<DownloadPlan> {
-    let mut complain = |way: &[&str], message: String, hint: &str| {
-        let way: Vec<_> = way.iter().map(|w| (*w).into()).collect();
-        problems.push(experiment.problem(&way, message, Some(hint.into())));
-    };
-    let Some(download) = &experiment.value.workload.download else {
-        complain(&["workload"], "there is no workload".into(), "add `download:`");
-        return None;
-    };
-    let way = |field| ["workload", "download", field];
-    let name = download.path.strip_prefix('/').unwrap_or_default();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) || name.len() > 64 {
-        let message = format!("`{}` is not a path of one plain name", download.path);
-        complain(&way("path"), message, "write it like `/random`");
-    }
-    if download.size == Size(0) || download.size > MAX_BODY {
-        let message = format!("a body of {} is outside 1B to {MAX_BODY}", download.size);
-        complain(&way("size"), message, "the paper's body has 100MB");
-    }
-    Some(DownloadPlan { path: download.path.clone(), size: download.size })
-}
-
 fn nodes(
     experiment: &Document<Experiment>,
     network: &Network,
@@ -248,6 +222,55 @@ fn check_expectations(
     }
 }
 
+fn check_capture(
+    experiment: &Document<Experiment>,
+    network: &Network,
+    problems: &mut Vec<Problem>,
+) {
+    for (i, place) in experiment.value.capture.iter().enumerate() {
+        if !network.places.contains_key(place) {
+            let known = network.places.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>();
+            let hint = Some(format!("the places are {}", known.join(", ")));
+            let message = format!("there is no place `{place}` to capture");
+            problems.push(experiment.problem(&["capture".into(), i.into()], message, hint));
+        }
+    }
+}
+
+/// The shapes that a variant changes.
+fn shapes(
+    experiment: &Document<Experiment>,
+    variant: &str,
+    network: &Network,
+    problems: &mut Vec<Problem>,
+) -> IndexMap<String, ShapePlan> {
+    let mut shapes = IndexMap::new();
+    for (link, wish) in experiment.value.variants[variant].shapes.iter() {
+        let way = ["variants".into(), variant.into(), "shapes".into(), link.into()];
+        let Some(plan) = network.links.iter().find(|l| l.name == *link) else {
+            let known = network.links.iter().map(|l| format!("`{}`", l.name)).collect::<Vec<_>>();
+            let hint = Some(format!("the links are {}", known.join(", ")));
+            problems.push(experiment.problem(&way, format!("there is no link `{link}`"), hint));
+            continue;
+        };
+        if plan.a_to_b.is_none() {
+            let hint = Some("give it `shape: {}` in the topology".into());
+            let message = format!("the link `{link}` has no shape in the topology");
+            problems.push(experiment.problem(&way, message, hint));
+            continue;
+        }
+        match shape::resolve(wish, &experiment.traces, experiment.value.links) {
+            Ok(shape) => drop(shapes.insert(link.clone(), shape)),
+            Err((field, why)) => {
+                let mut way = way.to_vec();
+                way.extend(shape::is_given(wish, field).then(|| field.into()));
+                problems.push(experiment.problem(&way, why, None));
+            }
+        }
+    }
+    shapes
+}
+
 fn expectations(
     spec: &Experiment,
     nodes: &IndexMap<String, NodePlan>,
@@ -266,22 +289,35 @@ fn resolve_variant(
     network: &Network,
     nodes: &IndexMap<String, NodePlan>,
     timeline: Vec<super::StepPlan>,
+    shapes: IndexMap<String, ShapePlan>,
 ) -> Option<VariantPlan> {
     let on = |role| nodes.values().find(|n| n.role == role).map(|n| n.on.as_str());
     let (server, client) = (on(Role::Server)?, on(Role::Client)?);
-    let connect = SocketAddr::new(network.address(server)?, SERVER_PORT);
-    let restored = timeline.iter().filter_map(|s| match &s.action {
-        Action::Restore { on, .. } => network.address(on),
-        _ => None,
-    });
-    let mut fallback: Vec<SocketAddr> =
-        restored.map(|ip| SocketAddr::new(ip, SERVER_PORT)).collect();
+    let connect = SocketAddr::new(network.address_toward(server, client)?, SERVER_PORT);
+    let restored: Vec<&str> = timeline
+        .iter()
+        .filter_map(|s| match &s.action {
+            Action::Restore { on, .. } => Some(on.as_str()),
+            _ => None,
+        })
+        .collect();
+    let mut fallback: Vec<SocketAddr> = restored
+        .iter()
+        .filter_map(|on| Some(SocketAddr::new(network.address_toward(on, client)?, SERVER_PORT)))
+        .collect();
     if fallback.is_empty() {
         fallback.push(connect);
     }
     let mut local: Vec<IpAddr> = Vec::new();
     let mut interfaces = Vec::new();
-    for interface in &network.places[client].interfaces {
+    let servers = std::iter::once(server).chain(restored.iter().copied());
+    let used = match variant.scheme {
+        // The paper's QUIC never uses the second interface.
+        Scheme::Quic => network.interfaces_toward(client, [server]),
+        Scheme::Multipath => network.places[client].interfaces.iter().collect(),
+        Scheme::DualPath | Scheme::PostCopy => network.interfaces_toward(client, servers),
+    };
+    for interface in used {
         let same = interface.addresses.iter().find(|a| a.addr().is_ipv4() == connect.is_ipv4());
         if let Some(address) = same {
             local.push(address.addr());
@@ -300,6 +336,7 @@ fn resolve_variant(
         interfaces,
         timeline,
         reference,
+        shapes,
     })
 }
 
@@ -321,7 +358,7 @@ fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Trans
         seed: 0,
         qlog: own.qlog.or(common.qlog).unwrap_or(false),
         key_log: own.key_log.or(common.key_log).unwrap_or(false),
-        early_data: false,
+        early_data: own.early_data.or(common.early_data).unwrap_or(false),
     }
 }
 

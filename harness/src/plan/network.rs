@@ -134,6 +134,39 @@ impl Network {
         self.places.get(place)?.interfaces.iter().find_map(|i| i.addresses.first()).map(IpNet::addr)
     }
 
+    /// An address of a place, one on a segment that it shares with `from` if there is any; of the
+    /// family that comes first.
+    pub fn address_toward(&self, place: &str, from: &str) -> Option<IpAddr> {
+        let near: BTreeSet<usize> =
+            self.places.get(from)?.interfaces.iter().map(|i| i.segment).collect();
+        let interfaces = &self.places.get(place)?.interfaces;
+        let shared = interfaces.iter().filter(|i| near.contains(&i.segment));
+        let mut addresses = shared.chain(interfaces).filter_map(|i| i.addresses.first());
+        addresses.next().map(IpNet::addr)
+    }
+
+    /// The interfaces of `place` through which these places are reached, each once: one on a
+    /// shared segment if there is any, else the first.
+    pub fn interfaces_toward<'a>(
+        &self,
+        place: &str,
+        others: impl IntoIterator<Item = &'a str>,
+    ) -> Vec<&InterfacePlan> {
+        let mut found: Vec<&InterfacePlan> = Vec::new();
+        let own = &self.places[place].interfaces;
+        for other in others {
+            let near = |i: &&InterfacePlan| {
+                let theirs = self.places.get(other).into_iter().flat_map(|p| &p.interfaces);
+                theirs.into_iter().any(|t| t.segment == i.segment)
+            };
+            let Some(chosen) = own.iter().find(near).or(own.first()) else { continue };
+            if !found.iter().any(|i| i.name == chosen.name) {
+                found.push(chosen);
+            }
+        }
+        found
+    }
+
     /// A place's other stations on its segments: own interface, their address, their MAC.
     pub fn neighbours<'a>(
         &'a self,

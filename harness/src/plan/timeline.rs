@@ -1,11 +1,14 @@
 //! The steps of a variant's timeline: every reference resolved, no cycle, nothing after the end.
 
-use super::{Network, NodePlan, SERVER_PORT, shape, shape::ShapePlan};
-use crate::spec::{Checkpoint, Document, Experiment, Kind, PathStep, Problem, Role, Step};
+use super::{MIGRATION_PORT, Network, NodePlan, SERVER_PORT, shape, shape::ShapePlan};
+use crate::spec::{Document, Experiment, Kind, PathStep, Problem, Restore, Role, Step};
 use indexmap::IndexMap;
 use limosa_record::unit::Time;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 /// One step: when, and what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +31,15 @@ pub enum When {
     After(String, Time),
 }
 
+/// A copy of a server that goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyPlan {
+    /// Its name.
+    pub name: String,
+    /// Where it listens for the objects of its origin.
+    pub migration: SocketAddr,
+}
+
 /// What a step does.
 #[expect(clippy::large_enum_variant, reason = "a timeline has a handful of steps")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,12 +52,14 @@ pub enum Action {
         /// Where it will be.
         address: SocketAddr,
     },
-    /// CRIU freezes, writes and ends the node.
+    /// CRIU freezes the node and writes it to images.
     Checkpoint {
         /// The node.
         node: String,
         /// Name of the images.
         image: String,
+        /// Whether it goes on; else it ends.
+        leave_running: bool,
     },
     /// CRIU brings the node to life in another place.
     Restore {
@@ -55,6 +69,21 @@ pub enum Action {
         image: String,
         /// The place.
         on: String,
+        /// What comes to life, when the node itself went on.
+        copy: Option<CopyPlan>,
+    },
+    /// A server and its copy begin to share the work.
+    Handover {
+        /// The old server.
+        from: String,
+        /// The new one.
+        to: String,
+        /// Where clients reach the new one.
+        service: SocketAddr,
+        /// Where the old one reaches it.
+        migration: SocketAddr,
+        /// Rate at which objects move, in bytes per second.
+        rate_bytes_per_s: u64,
     },
     /// A link gets another shape.
     Shape {
@@ -89,6 +118,7 @@ impl Action {
             Self::Announce { .. } => "announce",
             Self::Checkpoint { .. } => "checkpoint",
             Self::Restore { .. } => "restore",
+            Self::Handover { .. } => "handover",
             Self::Shape { .. } => "shape",
             Self::LinkDown { .. } => "link_down",
             Self::LinkUp { .. } => "link_up",
@@ -202,6 +232,7 @@ fn action(
         ("announce", spec.announce.is_some()),
         ("checkpoint", spec.checkpoint.is_some()),
         ("restore", spec.restore.is_some()),
+        ("handover", spec.handover.is_some()),
         ("shape", spec.shape.is_some()),
         ("link_down", spec.link_down.is_some()),
         ("link_up", spec.link_up.is_some()),
@@ -225,24 +256,14 @@ fn action(
     }
     if let Some(c) = &spec.checkpoint {
         node(context, &c.node, &["checkpoint".into(), "node".into()], complain)?;
-        return Some(Action::Checkpoint { node: c.node.clone(), image: c.image.clone() });
+        let (node, image, leave_running) = (c.node.clone(), c.image.clone(), c.leave_running);
+        return Some(Action::Checkpoint { node, image, leave_running });
     }
     if let Some(r) = &spec.restore {
-        host(context, &r.on, &["restore".into(), "on".into()], complain)?;
-        let node = others.iter().find_map(|s| match &s.checkpoint {
-            Some(Checkpoint { node, image }) if *image == r.from => Some(node.clone()),
-            _ => None,
-        });
-        let Some(node) = node else {
-            let message = format!("no step makes the images `{}`", r.from);
-            let hint = Some(format!(
-                "add a step with `checkpoint: {{node: …, as: {}}}` for the same variants",
-                r.from
-            ));
-            complain(&["restore".into(), "from".into()], message, hint);
-            return None;
-        };
-        return Some(Action::Restore { node, image: r.from.clone(), on: r.on.clone() });
+        return restore(context, r, others, complain);
+    }
+    if let Some(h) = &spec.handover {
+        return handover(context, h, others, complain);
     }
     if let Some(s) = &spec.shape {
         return reshape(context, s, complain);
@@ -258,8 +279,97 @@ fn action(
         });
     }
     let kill = spec.kill.as_ref()?;
-    node(context, &kill.node, &["kill".into(), "node".into()], complain)?;
+    let mut copies = others.iter().filter_map(|s| s.restore.as_ref()?.name.as_ref());
+    if !copies.any(|copy| *copy == kill.node) {
+        node(context, &kill.node, &["kill".into(), "node".into()], complain)?;
+    }
     Some(Action::Kill { node: kill.node.clone() })
+}
+
+fn restore(
+    context: &Context<'_>,
+    spec: &Restore,
+    others: &[&Step],
+    complain: &mut Complain<'_>,
+) -> Option<Action> {
+    host(context, &spec.on, &["restore".into(), "on".into()], complain)?;
+    let made = others.iter().filter_map(|s| s.checkpoint.as_ref()).find(|c| c.image == spec.from);
+    let Some(made) = made else {
+        let message = format!("no step makes the images `{}`", spec.from);
+        let hint = Some(format!(
+            "add a step with `checkpoint: {{node: …, as: {}}}` for the same variants",
+            spec.from
+        ));
+        complain(&["restore".into(), "from".into()], message, hint);
+        return None;
+    };
+    match &spec.name {
+        None if made.leave_running => {
+            let message = format!("`{}` goes on, so its copy needs a name", made.node);
+            let hint = Some(format!("add `as: {}-new`", made.node));
+            complain(&["restore".into()], message, hint);
+            return None;
+        }
+        Some(name) if !made.leave_running => {
+            let message = format!("`{}` itself is restored, not a copy `{name}`", made.node);
+            let hint = Some("leave `as` out, or checkpoint with `leave_running: true`".into());
+            complain(&["restore".into(), "as".into()], message, hint);
+            return None;
+        }
+        Some(name) if context.nodes.contains_key(name) => {
+            let message = format!("there is a node `{name}` already");
+            complain(&["restore".into(), "as".into()], message, None);
+            return None;
+        }
+        Some(name) if context.nodes.get(&made.node).is_some_and(|n| n.on == spec.on) => {
+            let message = format!("`{name}` cannot be where `{}` still runs", made.node);
+            complain(&["restore".into(), "on".into()], message, None);
+            return None;
+        }
+        _ => {}
+    }
+    let any: IpAddr = match context.network.address(&spec.on)? {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let migration = SocketAddr::new(any, MIGRATION_PORT);
+    let copy = spec.name.clone().map(|name| CopyPlan { name, migration });
+    let (node, image, on) = (made.node.clone(), spec.from.clone(), spec.on.clone());
+    Some(Action::Restore { node, image, on, copy })
+}
+
+fn handover(
+    context: &Context<'_>,
+    spec: &crate::spec::Handover,
+    others: &[&Step],
+    complain: &mut Complain<'_>,
+) -> Option<Action> {
+    server(context, &spec.from, &["handover".into(), "from".into()], complain)?;
+    let restores = || others.iter().filter_map(|s| s.restore.as_ref());
+    let Some(copy) = restores().find(|r| r.name.as_ref() == Some(&spec.to)) else {
+        let message = format!("no step restores a copy `{}`", spec.to);
+        let hint = one_of("copies", restores().filter_map(|r| r.name.as_ref()));
+        complain(&["handover".into(), "to".into()], message, hint);
+        return None;
+    };
+    let rate_bytes_per_s = spec.rate.0 / 8;
+    if rate_bytes_per_s < 1_000 {
+        let message = format!("a rate of {} is below 8kbit/s", spec.rate);
+        complain(&["handover".into(), "rate".into()], message, None);
+        return None;
+    }
+    let client = context.nodes.values().find(|n| n.role == Role::Client)?;
+    let from = &context.nodes.get(&spec.from)?.on;
+    let toward = |place: &str, port| {
+        Some(SocketAddr::new(context.network.address_toward(&copy.on, place)?, port))
+    };
+    Some(Action::Handover {
+        from: spec.from.clone(),
+        to: spec.to.clone(),
+        service: toward(&client.on, SERVER_PORT)?,
+        migration: toward(from, MIGRATION_PORT)?,
+        rate_bytes_per_s,
+    })
 }
 
 fn reshape(

@@ -53,6 +53,12 @@ impl Shaped for Topology {
 impl Shaped for Experiment {
     fn shapes(&self) -> Vec<(Vec<Step>, &Shape)> {
         let mut all = Vec::new();
+        for (variant, plan) in self.variants.iter() {
+            for (link, shape) in plan.shapes.iter() {
+                let way = ["variants", variant, "shapes", link];
+                all.push((way.map(Into::into).to_vec(), shape));
+            }
+        }
         for (i, step) in self.timeline.iter().enumerate() {
             let Some(new) = &step.shape else { continue };
             for (field, shape) in

@@ -36,7 +36,7 @@ pub(super) fn capacity(
     let each = rate * message.as_secs_f64() * MESSAGES_PER_PACKET;
     let by_time = USABLE * processors as f64 / each;
     // Each trial's body arrives in a file, which may be in memory; half of that is for others.
-    let by_memory = memory_bytes as f64 / 2.0 / plan.download.size.0.max(1) as f64;
+    let by_memory = memory_bytes as f64 / 2.0 / plan.workload.bytes().max(1) as f64;
     (by_time.min(by_memory) as usize).max(1)
 }
 

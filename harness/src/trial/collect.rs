@@ -10,13 +10,22 @@ use crate::{
 use anyhow::{Context, Result};
 use limosa_record::{
     node::{ClientResult, RESULT_FILE},
-    row::{self, EventRow, NodeEventRow, NodeThroughputRow, ThroughputRow, event},
+    row::{
+        self, EventRow, NodeEventRow, NodeRequestRow, NodeThroughputRow, RequestRow, ThroughputRow,
+        event,
+    },
 };
 use std::{fs, path::Path};
 
+mod handover;
+
 /// Everything that a trial showed. What is missing stays empty; what cannot be read makes an
 /// otherwise good trial a failed one.
-pub(super) fn record(plan: &Plan, finished: &Finished<'_>, body_sha256: &str) -> TrialRecord {
+pub(super) fn record(
+    plan: &Plan,
+    finished: &Finished<'_>,
+    body_sha256: Option<&str>,
+) -> TrialRecord {
     let mut record = TrialRecord { row: empty_row(plan, finished), ..TrialRecord::default() };
     let collected = collect(plan, finished, body_sha256, &mut record);
     let outcome = match (&finished.outcome, collected) {
@@ -52,7 +61,7 @@ pub(super) fn record(plan: &Plan, finished: &Finished<'_>, body_sha256: &str) ->
 fn collect(
     plan: &Plan,
     finished: &Finished<'_>,
-    body_sha256: &str,
+    body_sha256: Option<&str>,
     record: &mut TrialRecord,
 ) -> Result<()> {
     let row = &mut record.row;
@@ -66,20 +75,34 @@ fn collect(
     let length = |s: &Done| seconds(s.done_ns - s.started_ns);
     row.checkpoint_s = checkpoint.map(length);
     row.restore_s = restore.map(length);
-    if let (Some(checkpoint), Some(restore)) = (checkpoint, restore) {
+    let copies: Vec<&str> = finished.variant.copies().collect();
+    if let (Some(checkpoint), Some(restore), true) = (checkpoint, restore, copies.is_empty()) {
         row.transfer_s = Some(seconds(restore.started_ns - checkpoint.done_ns));
         row.downtime_s = Some(seconds(restore.done_ns - checkpoint.started_ns));
     }
     record.events = finished.steps.iter().map(|s| harness_event(finished, s)).collect();
-    for (name, node) in &plan.nodes {
+    let clients = plan.nodes.iter().filter(|(_, n)| n.role == crate::spec::Role::Client);
+    let clients: Vec<&str> = clients.map(|(name, _)| &**name).collect();
+    for name in plan.nodes.keys().map(String::as_str).chain(copies.iter().copied()) {
         let folder = finished.folder.join(name);
         let events: Vec<NodeEventRow> = row::read(&folder.join("events.csv"))?;
-        if node.role == crate::spec::Role::Client {
+        if clients.contains(&name) {
+            let restore = restore.filter(|_| copies.is_empty());
             client(finished, &folder, &events, restore, body_sha256, record)?;
         }
         record.events.extend(events.into_iter().map(|e| node_event(finished, name, e)));
     }
     record.events.sort_by_key(|e| e.started_ns);
+    if !copies.is_empty() {
+        handover::collect(finished, &copies, record)?;
+    }
+    if finished.outcome.is_ok() {
+        let row = &record.row;
+        let twice = row.answered_twice.unwrap_or(0);
+        anyhow::ensure!(twice == 0, "{twice} requests were answered by both servers");
+        let missing = row.writes_missing.unwrap_or(0);
+        anyhow::ensure!(missing == 0, "{missing} acknowledged writes are not on the server");
+    }
     Ok(())
 }
 
@@ -88,7 +111,7 @@ fn client(
     folder: &Path,
     events: &[NodeEventRow],
     restore: Option<&Done>,
-    body_sha256: &str,
+    body_sha256: Option<&str>,
     record: &mut TrialRecord,
 ) -> Result<()> {
     let Some(zero_ns) = finished.zero_ns else { return Ok(()) };
@@ -108,6 +131,8 @@ fn client(
             bytes: sample.bytes,
         })
         .collect();
+    let requests: Vec<NodeRequestRow> = row::read(&folder.join("requests.csv"))?;
+    record.requests = requests.into_iter().map(|r| request(finished, zero_ns, r)).collect();
     let row = &mut record.row;
     if let Some(restore) = restore {
         let around = |e: &&NodeEventRow| {
@@ -123,8 +148,18 @@ fn client(
     let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
     let result: ClientResult =
         serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
-    row.bytes = Some(result.bytes);
     row.reconnects = Some(result.reconnects);
+    if let Some(counts) = &result.requests {
+        row.requests_ok = Some(counts.ok);
+        row.requests_lost = Some(counts.lost);
+        row.requests_failed = Some(counts.failed);
+        row.answered_twice = Some(counts.answered_twice);
+    }
+    let Some(body_sha256) = body_sha256 else {
+        let error = result.error.filter(|_| finished.outcome.is_ok());
+        return error.map_or(Ok(()), |error| Err(anyhow::anyhow!(error)));
+    };
+    row.bytes = Some(result.bytes);
     row.stall_s = result.longest_gap_ns.map(seconds);
     row.body_matches = result.sha256.as_ref().map(|hash| hash == body_sha256);
     if let (Some(finished_ns), None) = (result.finished_ns, &result.error) {
@@ -138,6 +173,22 @@ fn client(
         anyhow::ensure!(matches, "the body that arrived is not the body that was sent");
     }
     Ok(())
+}
+
+fn request(finished: &Finished<'_>, zero_ns: i64, row: NodeRequestRow) -> RequestRow {
+    RequestRow {
+        variant: finished.trial.variant.clone(),
+        repetition: finished.trial.repetition,
+        request: row.request,
+        object: row.object,
+        t_s: seconds(row.t_ns - zero_ns),
+        response_s: row.response_ns.map(seconds),
+        served_by: row.served_by,
+        outcome: row.outcome,
+        first_byte_s: row.first_byte_ns.map(seconds),
+        access: row.access,
+        version: row.version,
+    }
 }
 
 fn harness_event(finished: &Finished<'_>, step: &Done) -> EventRow {
