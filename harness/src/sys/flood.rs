@@ -43,6 +43,9 @@ pub struct Flow {
     pub rate_bps: Option<f64>,
     /// The shortest one-way time in nanoseconds, usually that of the first datagrams.
     pub min_ns: Option<u64>,
+    /// The median one-way time after the warm-up in nanoseconds: under overload, less the shortest, it
+    /// is the wait in a full queue.
+    pub median_ns: Option<u64>,
     /// The longest one-way time in nanoseconds; less the shortest, it is the longest wait in a queue.
     pub max_ns: Option<u64>,
 }
@@ -129,16 +132,15 @@ fn receive(socket: &UdpSocket, flood: &Flood) -> Result<Vec<Arrival>> {
 }
 
 fn summary(sent: u64, arrivals: &[Arrival], flood: &Flood) -> Flow {
-    let one_way = || arrivals.iter().map(|a| (a.received_ns - a.sent_ns).unsigned_abs());
+    let one_way = |a: &Arrival| (a.received_ns - a.sent_ns).unsigned_abs();
     let span = |d: Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
     let first_sent = arrivals.iter().map(|a| a.sent_ns).min().unwrap_or(0);
-    let window: Vec<i64> = arrivals
-        .iter()
-        .filter(|a| {
-            (span(flood.warmup)..span(flood.duration)).contains(&(a.received_ns - first_sent))
-        })
-        .map(|a| a.received_ns)
-        .collect();
+    let within = |a: &&Arrival| {
+        (span(flood.warmup)..span(flood.duration)).contains(&(a.received_ns - first_sent))
+    };
+    let window: Vec<i64> = arrivals.iter().filter(within).map(|a| a.received_ns).collect();
+    let mut waits: Vec<u64> = arrivals.iter().filter(within).map(one_way).collect();
+    waits.sort_unstable();
     let rate_bps = match window[..] {
         [first, .., last] if last > first => {
             // The first one's bits passed before the clock started.
@@ -151,7 +153,8 @@ fn summary(sent: u64, arrivals: &[Arrival], flood: &Flood) -> Flow {
         sent,
         received: arrivals.iter().map(|a| a.sequence).collect(),
         rate_bps,
-        min_ns: one_way().min(),
-        max_ns: one_way().max(),
+        min_ns: arrivals.iter().map(one_way).min(),
+        median_ns: waits.get(waits.len() / 2).copied(),
+        max_ns: arrivals.iter().map(one_way).max(),
     }
 }

@@ -138,7 +138,7 @@ fn rate_and_queue(pairs: &Pairs, mbps: u64, queue: &str) -> Result<()> {
     let ms = if mbps == 1 { [1_500, 5_000] } else { [1_000, 2_500] };
     let measure = |lab: &Lab| {
         let flow = pairs.offer(lab, FRAME_BYTES, bps + bps / 3, ms)?;
-        let waited = flow.max_ns.zip(flow.min_ns).context("nothing arrived")?;
+        let waited = flow.median_ns.zip(flow.min_ns).context("nothing arrived")?;
         let queueing_ms = (waited.0 - waited.1) as f64 / 1e6;
         Ok(Overload { rate_bps: flow.rate_bps.context("nothing arrived")?, queueing_ms })
     };
@@ -238,6 +238,9 @@ fn distance(a: &BTreeMap<u64, f64>, b: &BTreeMap<u64, f64>) -> (f64, f64) {
     match bins.last_mut() {
         Some(last) => *last = (last.0 + open.0, last.1 + open.1),
         None => bins.push(open),
+    }
+    if bins.len() < 2 {
+        return (0.0, 0.0);
     }
     let (ka, kb) = ((all_b / all_a).sqrt(), (all_a / all_b).sqrt());
     let terms = bins.iter().map(|(a, b)| (ka * a - kb * b).powi(2) / (a + b));
