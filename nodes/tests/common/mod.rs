@@ -1,5 +1,6 @@
 //! A server and a client with fresh certificates, folders and ports.
 
+pub(crate) mod duo;
 pub(crate) mod relay;
 
 use limosa_record::{
