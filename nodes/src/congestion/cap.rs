@@ -21,7 +21,7 @@ use std::{any::Any, sync::Arc, time::Instant};
 /// Rate × round trip gives 12.34e6 ÷ 8 × 50.7 ms = 78.2 kB; headers (2.5 %: 36 of 1 452 bytes per
 /// packet), the wait of an acknowledgement for every second packet, and pacing come on top. The
 /// figure is calibrated with `experiments/nakano-2025.yaml`; README.md has the result.
-const SINGLE_PATH_WINDOW: u64 = 83_500;
+const SINGLE_PATH_WINDOW: u64 = 81_500;
 
 /// The paper's stack began with 32 packets of 1350 bytes (quic-go 0.5.0 and mp-quic alike).
 pub(super) const INITIAL_WINDOW: u64 = 32 * 1350;
