@@ -18,6 +18,7 @@ mod delay;
 mod frame;
 mod letter;
 mod link;
+pub mod measure;
 mod pool;
 mod queue;
 mod random;

@@ -184,7 +184,9 @@ impl Train {
             _ => return None,
         };
         let segment_bytes = usize::from(get(bytes, GSO_SIZE));
-        let long_enough = transport >= ip + if v6 { 40 } else { 20 }
+        let v4_bytes = usize::from(bytes.get(ip)? & 15) * 4;
+        let ip_fits = if v6 { transport >= ip + 40 } else { transport == ip + v4_bytes.max(20) };
+        let long_enough = ip_fits
             && payload > check
             && payload < bytes.len()
             && payload <= MAX_HEADS

@@ -5,6 +5,7 @@
 
 use std::{env, process::Command};
 
+mod cost;
 mod pair;
 mod payload;
 mod shape;

@@ -13,7 +13,7 @@ use limosa::{
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 use tempfile::TempDir;
@@ -24,7 +24,6 @@ pub(crate) const LINK: &str = "wire";
 pub(crate) struct Pair {
     pub(crate) hosts: [Netns; 2],
     pub(crate) engine: Engine,
-    pub(crate) log: PathBuf,
     _folder: TempDir,
 }
 
@@ -97,7 +96,7 @@ impl Pair {
             host.apply(up.into_iter().chain(own).chain(far))?;
             link::wait_ready(host, &[index], Duration::from_secs(5))?;
         }
-        Ok(Self { hosts, engine, log, _folder: folder })
+        Ok(Self { hosts, engine, _folder: folder })
     }
 
     /// Echoes from host 0 to host 1.
