@@ -1,12 +1,11 @@
 //! Experiment and topology to [`Plan`].
 
 use super::{
-    About, Action, DownloadPlan, Network, NodePlan, Plan, ReferencePlan, SERVER_PORT, TrialPlan,
-    VariantPlan, network, seed_of, timeline,
+    About, Action, DownloadPlan, Network, NodePlan, Plan, SERVER_PORT, TrialPlan, VariantPlan,
+    network, seed_of, timeline,
 };
 use crate::spec::{
-    Document, Experiment, Kind, Node, Problem, Reference, Role, SpecError, Topology, Transport,
-    Variant,
+    Document, Experiment, Kind, Node, Problem, Role, SpecError, Topology, Transport, Variant,
 };
 use indexmap::IndexMap;
 use limosa_record::{
@@ -278,18 +277,8 @@ fn resolve_variant(
         }
     }
     let transport = transport(variant.scheme, &variant.transport, &spec.transport);
-    let reference = variant.reference.as_ref().map(reference);
     let scheme = variant.scheme;
-    Some(VariantPlan {
-        scheme,
-        transport,
-        connect,
-        fallback,
-        local,
-        interfaces,
-        timeline,
-        reference,
-    })
+    Some(VariantPlan { scheme, transport, connect, fallback, local, interfaces, timeline })
 }
 
 fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Transport {
@@ -310,14 +299,5 @@ fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Trans
         seed: 0,
         qlog: own.qlog.or(common.qlog).unwrap_or(false),
         key_log: own.key_log.or(common.key_log).unwrap_or(false),
-    }
-}
-
-fn reference(r: &Reference) -> ReferencePlan {
-    ReferencePlan {
-        mean_s: r.mean.as_secs_f64(),
-        min_s: r.min.map(Time::as_secs_f64),
-        max_s: r.max.map(Time::as_secs_f64),
-        source: r.source.clone(),
     }
 }
