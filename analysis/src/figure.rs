@@ -1,39 +1,43 @@
-//! What all figures share: size, colours, type, a place for labels, file names.
+//! What all figures share: size, colours, type, labels, file names.
 //!
 //! Output: SVG text with real `<text>`. Colours are those of Okabe & Ito, "Color Universal Design",
-//! 2008: told apart by colour-blind readers, and in this order also in a grey print.
+//! 2008: told apart by colour-blind readers; where it matters, dashes or shapes tell the same, so
+//! that a grey print is enough.
 
+pub(crate) mod lanes;
+pub(crate) mod phases;
+pub(crate) mod response;
+pub(crate) mod rows;
+pub(crate) mod strip;
+pub(crate) mod svg;
 pub(crate) mod throughput;
-pub(crate) mod turnaround;
-
-use anyhow::Context;
-use plotters::{
-    coord::Shift,
-    prelude::*,
-    style::text_anchor::{HPos, Pos, VPos},
-};
 
 /// Width of every figure in pixels.
 pub(crate) const WIDTH: u32 = 760;
-/// Size of the type as plotters counts it: 1.24 times the font-size that it writes.
-const TYPE: i32 = 16;
+/// Font size in pixels.
+const TYPE: u32 = 13;
 /// Average width of a letter of that type; rather too wide, since the reader's font is unknown.
-const LETTER: f64 = 6.8;
+const LETTER: f64 = 6.6;
 
-const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
-const MUTED: RGBColor = RGBColor(0x76, 0x76, 0x76);
-const FAINT: RGBColor = RGBColor(0xB4, 0xB4, 0xB4);
-const RULE: RGBColor = RGBColor(0xE4, 0xE4, 0xE4);
-const BAND: RGBColor = RGBColor(0xF1, 0xF1, 0xF1);
-const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xB2);
-/// Lines of the paths, in the order of their names.
-const PATHS: [RGBColor; 6] = [
-    BLUE,
-    RGBColor(0xE6, 0x9F, 0x00),
-    RGBColor(0x00, 0x9E, 0x73),
-    RGBColor(0xCC, 0x79, 0xA7),
-    RGBColor(0xD5, 0x5E, 0x00),
-    RGBColor(0x56, 0xB4, 0xE9),
+pub(crate) const INK: &str = "#222";
+pub(crate) const MUTED: &str = "#767676";
+pub(crate) const FAINT: &str = "#b4b4b4";
+pub(crate) const RULE: &str = "#e4e4e4";
+pub(crate) const BAND: &str = "#f1f1f1";
+pub(crate) const BLUE: &str = "#0072b2";
+pub(crate) const ORANGE: &str = "#e69f00";
+pub(crate) const GREEN: &str = "#009e73";
+pub(crate) const VERMILION: &str = "#d55e00";
+pub(crate) const SKY: &str = "#56b4e9";
+pub(crate) const PURPLE: &str = "#cc79a7";
+/// Colour and dash of the paths, in the order of their names.
+const PATHS: [(&str, &str); 6] = [
+    (BLUE, ""),
+    (ORANGE, "7 3"),
+    (GREEN, "2 2"),
+    (PURPLE, "9 3 2 3"),
+    (VERMILION, "5 2"),
+    (SKY, "1 3"),
 ];
 
 /// A drawn figure.
@@ -44,60 +48,38 @@ pub(crate) struct Figure {
     pub svg: String,
     /// What it shows, for readers of the report.
     pub caption: String,
+    /// The same picture of the time around the migration only.
+    pub zoom: Option<String>,
+    /// What the pointer is told, as JSON: for the whole picture and for the zoomed one.
+    pub hover: Option<(String, Option<String>)>,
 }
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+impl Figure {
+    pub(crate) fn new(file: impl Into<String>, svg: String, caption: String) -> Self {
+        Self { file: file.into(), svg, caption, zoom: None, hover: None }
+    }
 
-fn svg(height: u32, draw: impl FnOnce(&Area<'_>) -> anyhow::Result<()>) -> anyhow::Result<String> {
-    let mut svg = String::new();
-    let area = SVGBackend::with_string(&mut svg, (WIDTH, height)).into_drawing_area();
-    area.fill(&WHITE).context("fill the background")?;
-    draw(&area)?;
-    area.present().context("finish the figure")?;
-    drop(area);
-    // The first of these fonts that the reader has; plotters takes one name only.
-    Ok(svg.replace("\"sans-serif\"", "\"Helvetica Neue, Helvetica, Arial, sans-serif\""))
-}
-
-fn font(color: RGBColor) -> TextStyle<'static> {
-    ("sans-serif", TYPE).into_font().color(&color)
+    /// File name of the zoomed picture.
+    pub(crate) fn zoom_file(&self) -> String {
+        format!("{}.zoom.svg", self.file.trim_end_matches(".svg"))
+    }
 }
 
 /// Width of a text in pixels, estimated.
-fn width(text: &str) -> i32 {
-    (text.chars().count() as f64 * LETTER).ceil() as i32
+pub(crate) fn width(text: &str) -> f64 {
+    text.chars().count() as f64 * LETTER
 }
 
-fn write(
-    area: &Area<'_>,
-    text: &str,
-    at: (i32, i32),
-    h: HPos,
-    color: RGBColor,
-) -> anyhow::Result<()> {
-    let style = font(color).pos(Pos::new(h, VPos::Center));
-    area.draw(&Text::new(text.to_owned(), at, style)).context("write a label")
-}
-
-/// Printable and short enough: names come from files that anybody may have written.
-fn label(name: &str, longest: usize) -> String {
-    let clean = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
-    // U+FFFE and U+FFFF are no XML characters although they are no control characters either.
-    let clean = |c| if matches!(c, '\u{FFFE}' | '\u{FFFF}') { '\u{FFFD}' } else { clean(c) };
+/// Short enough: names come from files that anybody may have written.
+pub(crate) fn label(name: &str, longest: usize) -> String {
     if name.chars().count() <= longest {
-        return name.chars().map(clean).collect();
+        return name.into();
     }
-    name.chars().take(longest.saturating_sub(1)).map(clean).chain(['…']).collect()
-}
-
-/// A number on an axis.
-fn tick(value: &f64) -> String {
-    let text = format!("{value:.6}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    name.chars().take(longest.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// A file name that no variant's name can turn into a path, and no two variants share.
-fn file_name(kind: &str, variants: &[String], variant: &str) -> String {
+pub(crate) fn file_name(kind: &str, variants: &[String], variant: &str) -> String {
     let safe = |name: &str| -> String {
         let keep = |c: char| if c.is_ascii_alphanumeric() || "-_".contains(c) { c } else { '_' };
         name.chars().take(60).map(keep).collect()
@@ -122,16 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_printable_and_short() {
-        assert_eq!(label("a\u{0}b", 9), "a\u{FFFD}b");
+    fn labels_are_short() {
         assert_eq!(label("abcdef", 4), "abc…");
-    }
-
-    #[test]
-    fn ticks_have_no_idle_zeros() {
-        assert_eq!(
-            [0.0, 20.0, 0.5, 0.30000000000000004].map(|v| tick(&v)),
-            ["0", "20", "0.5", "0.3"]
-        );
     }
 }

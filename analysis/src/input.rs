@@ -3,33 +3,52 @@
 //! Input: a run directory. Output: [`Input`], with one warning for each file that is missing or
 //! broken and for rows that had to be left out; a file cut off in the middle gives its whole rows.
 
-use crate::number;
+mod calibration;
+mod file;
+mod trial;
+
+pub(crate) use calibration::is_below;
+pub(crate) use trial::Trial;
+
+use crate::{model, number, reference};
 use limosa_record::{
     dir::RunDir,
-    row::{EventRow, ThroughputRow, TrialRow},
+    row::{CalibrationRow, EventRow, RequestRow, ThroughputRow},
 };
-use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{collections::BTreeMap, path::PathBuf};
 
 /// Everything that a run directory holds for the analysis.
 pub(crate) struct Input {
+    /// Where it was read from.
+    pub root: PathBuf,
     /// The last attempt of every trial.
-    pub trials: Vec<TrialRow>,
+    pub trials: Vec<Trial>,
     /// Earlier attempts of trials that were run again.
-    pub superseded: Vec<TrialRow>,
-    pub throughput: Vec<ThroughputRow>,
-    pub events: Vec<EventRow>,
+    pub superseded: Vec<Trial>,
+    /// Names of the trials' numbers, in the order of the columns.
+    pub metrics: Vec<String>,
+    /// By variant.
+    pub throughput: BTreeMap<String, Vec<ThroughputRow>>,
+    pub requests: Vec<RequestRow>,
+    /// By variant and repetition.
+    pub events: BTreeMap<(String, u32), Vec<EventRow>>,
+    /// Of all trials together, one per interface of the client.
+    pub calibrations: Vec<CalibrationRow>,
     pub manifest: Value,
     pub plan: Value,
+    /// What was published about the same experiment.
+    pub reference: Option<reference::File>,
+    /// Parameters of the model, per variant.
+    pub model: BTreeMap<String, model::Parameters>,
     pub warnings: Vec<String>,
 }
 
 impl Input {
     pub(crate) fn read(run: &RunDir) -> Self {
         let mut warnings = Vec::new();
-        let attempts = rows::<TrialRow>(&run.trials(), &mut warnings);
-        let (trials, superseded) = last_attempts(attempts);
+        let (columns, attempts) = trial::read(&run.trials(), &mut warnings);
+        let (mut trials, superseded) = trial::last_attempts(attempts);
         if !superseded.is_empty() {
             let n = superseded.len();
             warnings.push(format!(
@@ -37,13 +56,40 @@ impl Input {
                 number::count(n, "earlier attempt")
             ));
         }
+        let mut throughput: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for row in file::rows::<ThroughputRow>(&run.throughput(), &mut warnings) {
+            throughput.entry(row.variant.clone()).or_default().push(row);
+        }
+        let mut events: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for row in file::rows::<EventRow>(&run.events(), &mut warnings) {
+            events.entry((row.variant.clone(), row.repetition)).or_default().push(row);
+        }
+        let manifest = file::json(&run.manifest(), &mut warnings);
+        let plan = file::json(&run.plan(), &mut warnings);
+        // These four are there only when the experiment has something to put in them.
+        let requests: Vec<RequestRow> = file::optional_rows(&run.requests(), &mut warnings);
+        let reference = file::optional(&run.reference(), &mut warnings, reference::File::parse);
+        let parameters = file::optional(&run.model(), &mut warnings, model::Parameters::parse);
+        let calibrations = calibration::read(run, &trials, &mut warnings);
+        let mut metrics = columns;
+        for name in trial::add_requests(&mut trials, &requests) {
+            if !metrics.contains(&name) {
+                metrics.push(name);
+            }
+        }
         Self {
+            root: run.root().to_owned(),
             trials,
             superseded,
-            throughput: rows(&run.throughput(), &mut warnings),
-            events: rows(&run.events(), &mut warnings),
-            manifest: json(&run.manifest(), &mut warnings),
-            plan: json(&run.plan(), &mut warnings),
+            metrics,
+            throughput,
+            requests,
+            events,
+            calibrations,
+            manifest,
+            plan,
+            reference,
+            model: parameters.unwrap_or_default(),
             warnings,
         }
     }
@@ -51,68 +97,17 @@ impl Input {
     /// All variants: in the order of their first trial, then those that left no trial.
     pub(crate) fn variants(&self) -> Vec<String> {
         let planned = self.plan.get("variants").and_then(Value::as_object);
-        let names = (self.trials.iter().map(|r| &r.variant))
-            .chain(self.throughput.iter().map(|r| &r.variant))
+        let names = (self.trials.iter().map(|t| &t.row.variant))
+            .chain(self.throughput.keys())
             .chain(planned.into_iter().flatten().map(|(name, _)| name));
         let mut seen = std::collections::HashSet::new();
         names.filter(|name| seen.insert(*name)).cloned().collect()
     }
-}
 
-fn last_attempts(attempts: Vec<TrialRow>) -> (Vec<TrialRow>, Vec<TrialRow>) {
-    let last: HashMap<_, _> = (attempts.iter().enumerate())
-        .map(|(i, row)| ((row.variant.clone(), row.repetition), i))
-        .collect();
-    let (mut kept, mut superseded) = (Vec::new(), Vec::new());
-    for (i, row) in attempts.into_iter().enumerate() {
-        let is_last = last.get(&(row.variant.clone(), row.repetition)) == Some(&i);
-        if is_last { kept.push(row) } else { superseded.push(row) }
+    /// Trials of a variant.
+    pub(crate) fn of<'a>(&'a self, variant: &'a str) -> impl Iterator<Item = &'a Trial> + Clone {
+        self.trials.iter().filter(move |t| t.row.variant == variant)
     }
-    (kept, superseded)
-}
-
-fn bytes(path: &Path, warnings: &mut Vec<String>) -> Option<Vec<u8>> {
-    // The whole file at once: an error in the middle of reading could not be told from its end.
-    let why = match fs::read(path) {
-        Ok(bytes) => return Some(bytes),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => "missing".into(),
-        Err(e) => format!("cannot be read: {e}"),
-    };
-    warnings.push(format!("{}: {why}", name(path)));
-    None
-}
-
-fn rows<T: DeserializeOwned>(path: &Path, warnings: &mut Vec<String>) -> Vec<T> {
-    let Some(bytes) = bytes(path, warnings) else { return Vec::new() };
-    let (mut rows, mut bad, mut first) = (Vec::new(), 0, None);
-    for row in csv::Reader::from_reader(bytes.as_slice()).into_deserialize() {
-        match row {
-            Ok(row) => rows.push(row),
-            Err(e) => {
-                bad += 1;
-                first.get_or_insert(e);
-            }
-        }
-    }
-    if let Some(e) = first {
-        let lines = number::count(bad, "row");
-        warnings.push(format!("{}: {lines} left out, the first because of: {e}", name(path)));
-    } else if rows.is_empty() {
-        warnings.push(format!("{}: no rows", name(path)));
-    }
-    rows
-}
-
-fn json(path: &Path, warnings: &mut Vec<String>) -> Value {
-    let Some(bytes) = bytes(path, warnings) else { return Value::Null };
-    serde_json::from_slice(&bytes).unwrap_or_else(|e| {
-        warnings.push(format!("{}: not JSON: {e}", name(path)));
-        Value::Null
-    })
-}
-
-fn name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -126,24 +121,5 @@ mod tests {
         assert!(input.trials.is_empty() && input.variants().is_empty());
         let files = ["trials.csv", "throughput.csv", "events.csv", "manifest.json", "plan.json"];
         assert_eq!(input.warnings, files.map(|f| format!("{f}: missing")));
-    }
-
-    #[test]
-    fn a_truncated_file_gives_its_whole_rows() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("throughput.csv");
-        let text =
-            "variant,repetition,path,t_s,interval_s,bytes\nq,1,eth0,0,0.1,5\nq,1,eth0,0.1,0.";
-        fs::write(&path, text).unwrap();
-        let mut warnings = Vec::new();
-        assert_eq!(rows::<ThroughputRow>(&path, &mut warnings).len(), 1);
-        assert!(warnings[0].starts_with("throughput.csv: 1 row left out"), "{warnings:?}");
-    }
-
-    #[test]
-    fn the_last_attempt_counts() {
-        let row = |status: &str| TrialRow { status: status.into(), ..Default::default() };
-        let (kept, superseded) = last_attempts(vec![row("failed"), row("ok")]);
-        assert_eq!((kept[0].status.as_str(), superseded.len()), ("ok", 1));
     }
 }

@@ -1,18 +1,24 @@
 //! From a run directory to numbers, figures and a report.
 //!
 //! Input: the files that `limosa run` left, all of them, some of them or pieces of them. Output:
-//! `summary.csv`, `figures/*.svg` and `report.html` beside them, and [`Analysis`] for the terminal.
-//! Needs no root and nothing of the machine that ran the experiment.
+//! `summary.csv`, `model.csv`, `figures/*.svg` and `report.html` beside them, and [`Analysis`] for the
+//! terminal; of several runs also a [`Comparison`]. Needs no root and nothing of the machine that ran
+//! the experiment.
 
+mod compare;
 mod figure;
 mod input;
+mod lane;
+pub mod model;
 mod number;
+mod reference;
 mod report;
 mod series;
 pub mod stats;
 mod summary;
 pub mod wire;
 
+pub use compare::{Comparison, compare};
 pub use summary::{Excess, Reference, Variant};
 
 use anyhow::Context;
@@ -22,6 +28,8 @@ use limosa_record::{
     dir::{RunDir, write_whole},
     row::SummaryRow,
 };
+use model::measured;
+use serde::Serialize;
 use std::{fs, path::PathBuf};
 
 /// What a run showed.
@@ -39,6 +47,12 @@ pub struct Analysis {
     pub warnings: Vec<String>,
 }
 
+/// Figures of one kind.
+struct Chapter {
+    title: &'static str,
+    figures: Vec<Figure>,
+}
+
 /// Analyses a run directory and writes `summary.csv`, `figures/` and `report.html` into it.
 ///
 /// # Errors
@@ -46,58 +60,102 @@ pub struct Analysis {
 pub fn analyse(run: &RunDir) -> anyhow::Result<Analysis> {
     let mut input = Input::read(run);
     let names = input.variants();
-    let summary = summary::rows(&input.trials, &names);
+    let summary = summary::rows(&input, &names);
     let variants = summary::variants(&input, &summary);
-    let excesses = summary::excesses(&input.trials, &variants);
-    let figures = draw(&mut input, &names, &variants);
+    let excesses = summary::difference::excesses(&input, &variants, &summary);
+    let modelled = measured::compare(&input, &names);
+    let chapters = draw(&mut input, &names, &variants, &summary, &modelled);
 
-    write_summary(run, &summary)?;
-    let folder = run.figures();
-    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let mut paths = Vec::new();
-    for figure in &figures {
-        let path = folder.join(&figure.file);
-        write_whole(&path, figure.svg.as_bytes())?;
-        paths.push(path);
+    write_rows(&run.summary(), &summary)?;
+    let rows: Vec<_> = modelled.iter().flat_map(|c| c.rows.iter().cloned()).collect();
+    if !rows.is_empty() {
+        write_rows(&run.model_table(), &rows)?;
     }
+    let figures = write_figures(run, &chapters)?;
     let warnings = input.warnings.clone();
-    let analysis = Analysis { variants, summary, excesses, figures: paths, warnings };
-    let page = report::page(&input, &analysis, &figures);
+    let analysis = Analysis { variants, summary, excesses, figures, warnings };
+    let page = report::page(&input, &analysis, &chapters, &modelled);
     write_whole(&run.report(), page.as_bytes())?;
-    tracing::debug!(report = %run.report().display(), figures = figures.len(), "analysed");
+    tracing::debug!(report = %run.report().display(), figures = analysis.figures.len(), "analysed");
     Ok(analysis)
 }
 
-/// A figure that cannot be drawn becomes a warning: the numbers are worth more than its picture.
-fn draw(input: &mut Input, names: &[String], variants: &[Variant]) -> Vec<Figure> {
-    let mut figures = Vec::new();
-    match figure::turnaround::figure(&input.trials, variants) {
-        Ok(figure) => figures.extend(figure),
-        Err(e) => input.warnings.push(format!("{e:#}")),
-    }
-    match input.throughput.iter().filter(|r| !series::usable(r)).count() {
+fn draw(
+    input: &mut Input,
+    names: &[String],
+    variants: &[Variant],
+    summary: &[SummaryRow],
+    modelled: &[measured::Comparison],
+) -> Vec<Chapter> {
+    let rows = input.throughput.values().flatten();
+    match rows.filter(|r| !series::usable(r)).count() {
         0 => {}
         n => input.warnings.push(format!(
             "throughput.csv: {} left out of the figures because of impossible times or bytes",
             number::count(n, "row")
         )),
     }
-    if let Some(grid) = series::Grid::of(&input.throughput) {
-        let of = |name: &String| Some((name.clone(), series::Series::of(input, name, &grid)?));
-        let series: Vec<_> = names.iter().filter_map(of).collect();
-        match figure::throughput::figures(names, &series, &grid) {
-            Ok(more) => figures.extend(more),
-            Err(e) => input.warnings.push(format!("{e:#}")),
-        }
-    }
-    figures
+    let mut distributions = figure::rows::figures(input, variants);
+    let mut take = |file: &str| {
+        let i = distributions.iter().position(|f| f.file == file)?;
+        Some(distributions.remove(i))
+    };
+    let turnaround = take("turnaround.svg");
+    let rtt = take("rtt.svg");
+    let mut response = figure::response::with_model(modelled);
+    response.extend(take("response-mean.svg"));
+    response.extend(figure::response::without_model(input, names, modelled));
+    let chapters = [
+        ("Turnaround", Vec::from_iter(turnaround)),
+        ("Response times", response),
+        ("Throughput", throughput(input, names)),
+        ("What the client did when", figure::lanes::figures(input, names)),
+        (
+            "Where the time of the migration went",
+            Vec::from_iter(figure::phases::figure(summary, names)),
+        ),
+        ("Stalls and delays", distributions),
+        ("The idle network", Vec::from_iter(rtt)),
+    ];
+    let chapters = chapters.into_iter().map(|(title, figures)| Chapter { title, figures });
+    chapters.filter(|c| !c.figures.is_empty()).collect()
 }
 
-fn write_summary(run: &RunDir, rows: &[SummaryRow]) -> anyhow::Result<()> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.serialize(row).context("write a row of summary.csv")?;
+fn throughput(input: &Input, names: &[String]) -> Vec<Figure> {
+    let Some(grid) = series::Grid::of(input.throughput.values().flatten()) else { return vec![] };
+    let of = |name: &String| {
+        let whole = series::Series::of(input, name, &grid)?;
+        let rows = input.throughput.get(name)?;
+        let zoom = grid.around(&whole, rows).and_then(|fine| {
+            let series = series::Series::of(input, name, &fine)?;
+            Some((fine, series))
+        });
+        Some(figure::throughput::Drawn { variant: name.clone(), whole, zoom })
+    };
+    let drawn: Vec<_> = names.iter().filter_map(of).collect();
+    figure::throughput::figures(names, &drawn, &grid)
+}
+
+fn write_figures(run: &RunDir, chapters: &[Chapter]) -> anyhow::Result<Vec<PathBuf>> {
+    let folder = run.figures();
+    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    let mut paths = Vec::new();
+    for figure in chapters.iter().flat_map(|c| &c.figures) {
+        let path = folder.join(&figure.file);
+        write_whole(&path, figure.svg.as_bytes())?;
+        paths.push(path);
+        if let Some(zoom) = &figure.zoom {
+            write_whole(&folder.join(figure.zoom_file()), zoom.as_bytes())?;
+        }
     }
-    let content = writer.into_inner().context("write summary.csv")?;
-    Ok(write_whole(&run.summary(), &content)?)
+    Ok(paths)
+}
+
+fn write_rows(path: &std::path::Path, rows: &[impl Serialize]) -> anyhow::Result<()> {
+    let written = || -> anyhow::Result<()> {
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        rows.iter().try_for_each(|row| writer.serialize(row))?;
+        Ok(write_whole(path, &writer.into_inner().context("finish the table")?)?)
+    };
+    written().with_context(|| format!("write {}", path.display()))
 }

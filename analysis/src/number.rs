@@ -22,6 +22,11 @@ pub(crate) fn amount(x: f64) -> String {
     plain(if x.fract() == 0.0 { format!("{x:.0}") } else { format!("{x:.2}") }, x)
 }
 
+/// A ratio's distance from one, with its sign.
+pub(crate) fn percent(ratio: f64) -> String {
+    plain(format!("{:+.1}", ratio * 100.0), ratio) + " %"
+}
+
 /// Bytes in decimal units.
 pub(crate) fn bytes(b: f64) -> String {
     let (unit, name) = match b {
@@ -49,6 +54,7 @@ mod tests {
             [62.724, 109.28, 0.0513, 0.0, -3.0].map(seconds),
             ["62.72", "109.3", "0.051", "0.00", "\u{2212}3.00"]
         );
+        assert_eq!([0.015, -0.02].map(percent), ["+1.5 %", "\u{2212}2.0 %"]);
         assert_eq!([1e8, 1_234.0, 12.0].map(bytes), ["100 MB", "1.23 kB", "12 B"]);
         assert_eq!(
             (amount(1e300), amount(2.0), amount(0.25)),

@@ -5,8 +5,8 @@
 //! interval they were counted in, so bins need not match the recorded intervals. A trial that is
 //! over counts as 0 in the median.
 
-use crate::{input::Input, stats, summary};
-use limosa_record::row::{EventRow, ThroughputRow, event};
+use crate::{input::Input, stats};
+use limosa_record::row::{ThroughputRow, event};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Later times are taken for damage: no experiment lasts four months.
@@ -16,8 +16,13 @@ const MOST_BINS: f64 = 250.0;
 /// Actions that are shown even when nobody planned them.
 const ACTIONS: [&str; 3] = ["announce", "checkpoint", "restore"];
 
+/// Time before and after a migration in a picture of it, in shares of the time that it took.
+const AROUND: (f64, f64) = (0.25, 0.5);
+
 /// The bins that all variants of a run share, so that their figures can be compared.
 pub(crate) struct Grid {
+    /// Start of the first bin.
+    pub from_s: f64,
     pub bin_s: f64,
     pub bins: usize,
 }
@@ -55,20 +60,49 @@ pub(crate) fn usable(row: &ThroughputRow) -> bool {
 
 impl Grid {
     /// Bins of 1, 2 or 5 times a power of ten, none shorter than the recorded intervals.
-    pub(crate) fn of(rows: &[ThroughputRow]) -> Option<Self> {
-        let usable: Vec<_> = rows.iter().filter(|r| usable(r) && r.bytes > 0).collect();
+    pub(crate) fn of<'a>(rows: impl Iterator<Item = &'a ThroughputRow>) -> Option<Self> {
+        let usable: Vec<_> = rows.filter(|r| usable(r) && r.bytes > 0).collect();
         let ends = usable.iter().map(|r| r.t_s + r.interval_s);
         let span = ends.fold(0.0, f64::max);
         let intervals: Vec<_> = usable.iter().map(|r| r.interval_s).collect();
         // Clocks jitter: an interval of 100.2 ms must not forbid bins of 100 ms.
-        let shortest = (stats::median(&intervals)? * 0.9).max(span / MOST_BINS);
+        Self::between(0.0, span, stats::median(&intervals)? * 0.9)
+    }
+
+    /// Bins that cover a time, none shorter than `shortest_s` and not more than a figure can show.
+    fn between(from_s: f64, to_s: f64, shortest_s: f64) -> Option<Self> {
+        let shortest = shortest_s.max((to_s - from_s) / MOST_BINS);
         let widths = (-9..8).flat_map(|e| [1.0, 2.0, 5.0].map(|m| m * 10_f64.powi(e)));
         let bin_s = widths.into_iter().find(|w| *w >= shortest)?;
-        Some(Self { bin_s, bins: (span / bin_s).ceil().max(1.0) as usize })
+        let from_s = (from_s / bin_s).floor().max(0.0) * bin_s;
+        Some(Self { from_s, bin_s, bins: ((to_s - from_s) / bin_s).ceil().max(1.0) as usize })
+    }
+
+    /// Finer bins around a migration: from before it until a while after the data is back.
+    pub(crate) fn around(&self, series: &Series, rows: &[ThroughputRow]) -> Option<Self> {
+        let (away, back) = series.server_away()?;
+        let middle = |i: usize| self.from_s + (i as f64 + 0.5) * self.bin_s;
+        let flows = |i: &usize| middle(*i) > back && series.total[*i] > 0.0;
+        let data = (0..series.total.len()).find(flows).map_or(back, middle);
+        let took = (data - away).max(self.bin_s);
+        let (from, to) = (away - AROUND.0 * took, data + AROUND.1 * took);
+        let to = to.min(self.from_s + self.span_s());
+        // A picture that shows nearly everything is none of the migration.
+        if to - from.max(0.0) > 0.8 * self.span_s() {
+            return None;
+        }
+        let intervals: Vec<_> = rows.iter().filter(|r| usable(r)).map(|r| r.interval_s).collect();
+        Self::between(from.max(0.0), to, stats::median(&intervals)? * 0.9)
+    }
+
+    /// How long all bins are together.
+    pub(crate) fn span_s(&self) -> f64 {
+        self.bins as f64 * self.bin_s
     }
 
     fn add(&self, mbps: &mut [f64], row: &ThroughputRow) {
-        let (from, to) = (row.t_s.max(0.0), row.t_s + row.interval_s);
+        let (from, to) = (row.t_s - self.from_s, row.t_s + row.interval_s - self.from_s);
+        let from = from.max(0.0);
         let first = (from / self.bin_s) as usize;
         let bytes_per_s = row.bytes as f64 / row.interval_s;
         for (i, bin) in mbps.iter_mut().enumerate().skip(first) {
@@ -88,13 +122,12 @@ type Binned<'a> = BTreeMap<u32, BTreeMap<&'a str, Vec<f64>>>;
 impl Series {
     /// `None` when no usable row belongs to the variant.
     pub(crate) fn of(input: &Input, variant: &str, grid: &Grid) -> Option<Self> {
-        let mut binned = binned(&input.throughput, variant, grid);
-        let trials = input.trials.iter().filter(|t| t.variant == variant);
-        let (ok, failed): (Vec<_>, Vec<_>) = trials.partition(|t| summary::is_ok(t));
+        let mut binned = binned(input.throughput.get(variant)?, grid);
+        let (ok, failed): (Vec<_>, Vec<_>) = input.of(variant).partition(|t| t.is_ok());
         let only_failed = ok.is_empty() && !failed.is_empty();
         if !ok.is_empty() {
             // Nor those that trials.csv does not know: they were cut off with the run.
-            let ok: BTreeSet<_> = ok.iter().map(|t| t.repetition).collect();
+            let ok: BTreeSet<_> = ok.iter().map(|t| t.row.repetition).collect();
             binned.retain(|repetition, _| ok.contains(repetition));
         }
         let paths: BTreeSet<_> = binned.values().flat_map(|t| t.keys().copied()).collect();
@@ -118,9 +151,18 @@ impl Series {
             total: median_of(totals.iter().collect()),
             trials: totals.into_iter().map(trimmed).collect(),
             paths: paths.into_iter().map(path).filter(|(_, line)| !line.is_empty()).collect(),
-            marks: marks(&input.events, variant, &binned.keys().copied().collect()),
+            marks: marks(input, variant, binned.keys().copied()),
             failed: only_failed,
         })
+    }
+}
+
+impl Series {
+    /// From the start of the first checkpoint to the end of the restore after it.
+    pub(crate) fn server_away(&self) -> Option<(f64, f64)> {
+        let from = self.marks.iter().find(|m| m.action == "checkpoint")?.start_s;
+        let restore = |m: &&Mark| m.action == "restore" && m.start_s >= from;
+        Some((from, self.marks.iter().find(restore)?.end_s))
     }
 }
 
@@ -130,10 +172,10 @@ fn trimmed(mut line: Vec<f64>) -> Vec<f64> {
     line
 }
 
-fn binned<'a>(rows: &'a [ThroughputRow], variant: &str, grid: &Grid) -> Binned<'a> {
+fn binned<'a>(rows: &'a [ThroughputRow], grid: &Grid) -> Binned<'a> {
     let mut binned = Binned::new();
     let mut latest: BTreeMap<(u32, &str), f64> = BTreeMap::new();
-    for row in rows.iter().filter(|r| r.variant == variant && usable(r)) {
+    for row in rows.iter().filter(|r| usable(r)) {
         let key = (row.repetition, row.path.as_str());
         // Time that runs backwards on a path is a later attempt, which alone counts.
         if latest.insert(key, row.t_s).is_some_and(|t| t > row.t_s) {
@@ -152,10 +194,11 @@ type Nth<'a> = (&'a str, usize);
 /// When it started and ended, one of each per trial.
 type Times = (Vec<f64>, Vec<f64>);
 
-fn marks(events: &[EventRow], variant: &str, repetitions: &BTreeSet<u32>) -> Vec<Mark> {
+fn marks(input: &Input, variant: &str, repetitions: impl Iterator<Item = u32>) -> Vec<Mark> {
     let mut times: BTreeMap<Nth<'_>, Times> = BTreeMap::new();
     for repetition in repetitions {
-        let rows = events.iter().filter(|e| e.variant == variant && e.repetition == *repetition);
+        let Some(rows) = input.events.get(&(variant.to_owned(), repetition)) else { continue };
+        let rows = rows.iter();
         let handshakes = rows.clone().filter(|e| e.event == event::HANDSHAKE_STARTED);
         let Some(zero) = handshakes.map(|e| e.started_ns).min() else { continue };
         let seconds = |ns: i64| (i128::from(ns) - i128::from(zero)) as f64 / 1e9;
@@ -192,15 +235,18 @@ mod tests {
 
     #[test]
     fn bytes_are_spread_over_their_interval() {
-        let grid = Grid { bin_s: 0.5, bins: 4 };
+        let grid = Grid { from_s: 0.0, bin_s: 0.5, bins: 4 };
         let mut mbps = vec![0.0; 4];
         grid.add(&mut mbps, &row("eth0", 0.25, 1.0, 1_000_000));
         assert_eq!(mbps, [4.0, 8.0, 4.0, 0.0]);
+        let (later, mut mbps) = (Grid { from_s: 0.5, ..grid }, vec![0.0; 2]);
+        later.add(&mut mbps, &row("eth0", 0.25, 1.0, 1_000_000));
+        assert_eq!(mbps, [8.0, 4.0]);
     }
 
     #[test]
     fn bins_suit_the_span_and_the_recorded_intervals() {
-        let bin = |rows: &[ThroughputRow]| Grid::of(rows).map(|g| (g.bin_s, g.bins));
+        let bin = |rows: &[ThroughputRow]| Grid::of(rows.iter()).map(|g| (g.bin_s, g.bins));
         assert_eq!(bin(&[row("eth0", 109.9, 0.1, 1)]), Some((0.5, 220)));
         assert_eq!(bin(&[row("eth0", 4.9, 0.1, 1)]), Some((0.1, 50)));
         assert_eq!(bin(&[row("eth0", 9.0, 1.0, 1)]), Some((1.0, 10)));
@@ -209,14 +255,14 @@ mod tests {
 
     #[test]
     fn a_later_attempt_replaces_an_earlier_one() {
-        let grid = Grid { bin_s: 1.0, bins: 2 };
+        let grid = Grid { from_s: 0.0, bin_s: 1.0, bins: 2 };
         let rows = [
             row("eth0", 0.0, 1.0, 125_000),
             row("eth1", 0.0, 1.0, 125_000),
             row("eth0", 1.0, 1.0, 125_000),
             row("eth0", 0.0, 1.0, 250_000),
         ];
-        let binned = binned(&rows, "q", &grid);
+        let binned = binned(&rows, &grid);
         assert_eq!(binned[&1], BTreeMap::from([("eth0", vec![2.0, 0.0])]));
     }
 }

@@ -39,18 +39,27 @@ pub fn quantile(values: &[f64], p: f64) -> Option<f64> {
     Some(low + (position - below as f64) * (high - low))
 }
 
+/// The percentile-bootstrap interval of the mean at a level as 0.95; `None` below two values.
+pub fn mean_interval(values: &[f64], level: f64) -> Option<Interval> {
+    bootstrap(&[values], level, |means| means[0])
+}
+
 /// The 95 % percentile-bootstrap interval of the mean; `None` below two values.
 pub fn mean_ci95(values: &[f64]) -> Option<Interval> {
-    bootstrap(&[values], |means| means[0])
+    mean_interval(values, 0.95)
 }
 
 /// The 95 % percentile-bootstrap interval of mean(a) - mean(b) of two independent samples, each
 /// resampled on its own; `None` when one has fewer than two values.
 pub fn difference_ci95(a: &[f64], b: &[f64]) -> Option<Interval> {
-    bootstrap(&[a, b], |means| means[0] - means[1])
+    bootstrap(&[a, b], 0.95, |means| means[0] - means[1])
 }
 
-fn bootstrap(samples: &[&[f64]], statistic: impl Fn(&[f64]) -> f64) -> Option<Interval> {
+fn bootstrap(
+    samples: &[&[f64]],
+    level: f64,
+    statistic: impl Fn(&[f64]) -> f64,
+) -> Option<Interval> {
     if samples.iter().any(|s| s.len() < 2) {
         return None;
     }
@@ -65,7 +74,8 @@ fn bootstrap(samples: &[&[f64]], statistic: impl Fn(&[f64]) -> f64) -> Option<In
             statistic(&means)
         })
         .collect();
-    Some((quantile(&outcomes, 0.025)?, quantile(&outcomes, 0.975)?))
+    let tail = (1.0 - level) / 2.0;
+    Some((quantile(&outcomes, tail)?, quantile(&outcomes, 1.0 - tail)?))
 }
 
 struct SplitMix64(u64);
@@ -103,8 +113,11 @@ mod tests {
         mean: f64,
         median: f64,
         p05: f64,
+        p25: f64,
+        p75: f64,
         p95: f64,
         ci95: Interval,
+        ci99: Interval,
         scipy_ci95: Interval,
         standard_error: f64,
     }
@@ -133,7 +146,12 @@ mod tests {
             same(mean(v), case.mean, name);
             same(median(v), case.median, name);
             same(quantile(v, 0.05), case.p05, name);
+            same(quantile(v, 0.25), case.p25, name);
+            same(quantile(v, 0.75), case.p75, name);
             same(quantile(v, 0.95), case.p95, name);
+            let wide = mean_interval(v, 0.99).unwrap();
+            same(Some(wide.0), case.ci99.0, name);
+            same(Some(wide.1), case.ci99.1, name);
             let ci = mean_ci95(v).unwrap();
             same(Some(ci.0), case.ci95.0, name);
             same(Some(ci.1), case.ci95.1, name);

@@ -1,11 +1,19 @@
 //! From trials to numbers per variant.
 //!
-//! Input: the rows of `trials.csv` and the plan. Output: the rows of `summary.csv`, one [`Variant`]
-//! per variant for the closing table, and what migration costs ([`Excess`]). Only trials with the
-//! status `ok` count; suspect ones do count, and are counted.
+//! Input: the trials with their numbers. Output: the rows of `summary.csv`, one [`Variant`] per variant
+//! for the closing table, and what migration costs ([`Excess`]). Statistics are over the trials with
+//! the status `ok`, suspect ones included; beside them stands the mean of all trials that have a
+//! value and that of the trials which are neither failed nor suspect. Sources: see [`stats`].
 
-use crate::{input::Input, stats};
-use limosa_record::row::{SummaryRow, TrialRow};
+pub(crate) mod difference;
+
+pub(crate) use difference::difference_name;
+
+use crate::{
+    input::{Input, Trial},
+    stats,
+};
+use limosa_record::row::SummaryRow;
 use serde_json::Value;
 
 /// What a variant showed, in short.
@@ -47,68 +55,80 @@ pub struct Excess {
     pub variant: String,
     /// The variant `X-none`.
     pub baseline: String,
-    /// Difference of the mean turnaround times in seconds.
+    /// Mean difference of the turnaround times in seconds: over pairs of the same repetition, or
+    /// the difference of the means where no repetition has both.
     pub mean_s: f64,
-    /// 95 % bootstrap interval of the difference; `None` below two trials each.
+    /// 95 % bootstrap interval of it; `None` below two pairs (trials).
     pub ci95_s: Option<stats::Interval>,
     /// The same difference in the paper's figures, when both are known.
     pub reference_s: Option<f64>,
 }
 
-type Metric = fn(&TrialRow) -> Option<f64>;
-
-/// The columns of `trials.csv` that are summarised.
-const METRICS: [(&str, Metric); 11] = [
-    ("turnaround_s", |r| r.turnaround_s),
-    ("goodput_bps", |r| r.goodput_bps),
-    ("downtime_s", |r| r.downtime_s),
-    ("stall_s", |r| r.stall_s),
-    ("resume_delay_s", |r| r.resume_delay_s),
-    ("checkpoint_s", |r| r.checkpoint_s),
-    ("transfer_s", |r| r.transfer_s),
-    ("restore_s", |r| r.restore_s),
-    ("image_bytes", |r| r.image_bytes.map(|n| n as f64)),
-    ("reconnects", |r| r.reconnects.map(|n| n as f64)),
-    ("bytes", |r| r.bytes.map(|n| n as f64)),
-];
-
-pub(crate) fn is_ok(row: &TrialRow) -> bool {
-    row.status == "ok"
+/// What one trial, or one pair of trials, has to say about one metric.
+pub(crate) struct Observation {
+    pub value: Option<f64>,
+    pub ok: bool,
+    pub suspect: bool,
 }
 
-pub(crate) fn is_suspect(row: &TrialRow) -> bool {
-    row.verdict.as_deref() == Some("suspect")
-}
-
-fn values(trials: &[TrialRow], variant: &str, metric: Metric) -> Vec<f64> {
-    let ok = trials.iter().filter(|r| is_ok(r) && r.variant == variant);
-    ok.filter_map(metric).filter(|v| v.is_finite()).collect()
-}
-
-fn summarise(variant: &str, metric: &str, values: &[f64]) -> Option<SummaryRow> {
-    let ci95 = stats::mean_ci95(values);
+/// One row of statistics; `None` when no `ok` trial has a value.
+pub(crate) fn summarise(
+    variant: &str,
+    baseline: Option<&str>,
+    metric: &str,
+    seen: &[Observation],
+) -> Option<SummaryRow> {
+    let of = |keep: fn(&Observation) -> bool| -> Vec<f64> {
+        seen.iter().filter(|o| keep(o)).filter_map(|o| o.value).collect()
+    };
+    let (all, ok, valid) = (of(|_| true), of(|o| o.ok), of(|o| o.ok && !o.suspect));
+    let ci95 = stats::mean_ci95(&ok);
+    let valid_ci95 = if valid.len() == ok.len() { ci95 } else { stats::mean_ci95(&valid) };
     Some(SummaryRow {
         variant: variant.into(),
         metric: metric.into(),
-        n: values.len() as u64,
-        mean: stats::mean(values)?,
-        median: stats::median(values)?,
-        min: values.iter().copied().fold(f64::INFINITY, f64::min),
-        max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        p05: stats::quantile(values, 0.05)?,
-        p95: stats::quantile(values, 0.95)?,
+        n: ok.len() as u64,
+        mean: stats::mean(&ok)?,
+        median: stats::median(&ok)?,
+        min: stats::quantile(&ok, 0.0)?,
+        max: stats::quantile(&ok, 1.0)?,
+        p05: stats::quantile(&ok, 0.05)?,
+        p95: stats::quantile(&ok, 0.95)?,
         ci95_low: ci95.map(|ci| ci.0),
         ci95_high: ci95.map(|ci| ci.1),
+        baseline: baseline.map(String::from),
+        trials: seen.len() as u64,
+        failed: seen.iter().filter(|o| !o.ok).count() as u64,
+        suspect: seen.iter().filter(|o| o.suspect).count() as u64,
+        all_n: all.len() as u64,
+        all_mean: stats::mean(&all)?,
+        valid_n: valid.len() as u64,
+        valid_mean: stats::mean(&valid),
+        valid_ci95_low: valid_ci95.map(|ci| ci.0),
+        valid_ci95_high: valid_ci95.map(|ci| ci.1),
     })
 }
 
-/// One row per variant and metric that has values.
-pub(crate) fn rows(trials: &[TrialRow], variants: &[String]) -> Vec<SummaryRow> {
-    let each = variants.iter().flat_map(|v| METRICS.map(|(name, metric)| (v, name, metric)));
-    each.filter_map(|(v, name, metric)| summarise(v, name, &values(trials, v, metric))).collect()
+/// One row per variant and metric that has values, then the paired differences.
+pub(crate) fn rows(input: &Input, variants: &[String]) -> Vec<SummaryRow> {
+    let mut rows = Vec::new();
+    for variant in variants {
+        let trials: Vec<&Trial> = input.of(variant).collect();
+        for metric in &input.metrics {
+            let seen = |t: &&Trial| Observation {
+                value: t.number(metric),
+                ok: t.is_ok(),
+                suspect: t.is_suspect(),
+            };
+            let seen: Vec<_> = trials.iter().map(seen).collect();
+            rows.extend(summarise(variant, None, metric, &seen));
+        }
+    }
+    rows.extend(difference::rows(input, variants));
+    rows
 }
 
-/// The row of a variant's metric.
+/// The row of a variant's (or a difference's) metric.
 pub(crate) fn find<'a>(
     rows: &'a [SummaryRow],
     variant: &str,
@@ -119,24 +139,30 @@ pub(crate) fn find<'a>(
 
 pub(crate) fn variants(input: &Input, rows: &[SummaryRow]) -> Vec<Variant> {
     let variant = |name: String| {
-        let trials: Vec<_> = input.trials.iter().filter(|r| r.variant == name).collect();
-        let ok = trials.iter().filter(|r| is_ok(r)).count();
+        let trials: Vec<_> = input.of(&name).collect();
+        let ok = trials.iter().filter(|t| t.is_ok()).count();
         Variant {
-            scheme: trials.first().map(|r| r.scheme.clone()).unwrap_or_default(),
+            scheme: trials.first().map(|t| t.row.scheme.clone()).unwrap_or_default(),
             ok,
             failed: trials.len() - ok,
-            suspect: trials.iter().filter(|r| is_suspect(r)).count(),
+            suspect: trials.iter().filter(|t| t.is_suspect()).count(),
             turnaround: find(rows, &name, "turnaround_s").cloned(),
-            reference: reference(&input.plan, &name),
+            reference: reference(input, &name),
             name,
         }
     };
     input.variants().into_iter().map(variant).collect()
 }
 
-fn reference(plan: &Value, variant: &str) -> Option<Reference> {
+fn reference(input: &Input, variant: &str) -> Option<Reference> {
+    let published = input.reference.as_ref().and_then(|f| f.find(variant, "turnaround_s"));
+    if let Some(p) = published {
+        let (mean_s, min_s, max_s) = (p.mean, p.min, p.max);
+        return Some(Reference { mean_s, min_s, max_s, source: p.at.clone() });
+    }
+    // Runs of the first versions have it in their plan.
     // By keys, not by a JSON pointer: a variant's name may hold a slash.
-    let found = plan.get("variants")?.get(variant)?.get("reference")?;
+    let found = input.plan.get("variants")?.get(variant)?.get("reference")?;
     let number = |key: &str| found.get(key)?.as_f64().filter(|v| v.is_finite());
     Some(Reference {
         mean_s: number("mean_s")?,
@@ -144,23 +170,4 @@ fn reference(plan: &Value, variant: &str) -> Option<Reference> {
         max_s: number("max_s"),
         source: found.get("source").and_then(Value::as_str).unwrap_or_default().into(),
     })
-}
-
-/// Every `X-migrate…` beside its `X-none`, when both have a turnaround time.
-pub(crate) fn excesses(trials: &[TrialRow], variants: &[Variant]) -> Vec<Excess> {
-    let excess = |variant: &Variant| {
-        let (stem, _) = variant.name.split_once("-migrate")?;
-        let baseline = variants.iter().find(|v| v.name.strip_suffix("-none") == Some(stem))?;
-        let turnaround = |v: &Variant| values(trials, &v.name, |r| r.turnaround_s);
-        let (with, without) = (turnaround(variant), turnaround(baseline));
-        let reference = variant.reference.as_ref().zip(baseline.reference.as_ref());
-        Some(Excess {
-            variant: variant.name.clone(),
-            baseline: baseline.name.clone(),
-            mean_s: stats::mean(&with)? - stats::mean(&without)?,
-            ci95_s: stats::difference_ci95(&with, &without),
-            reference_s: reference.map(|(with, without)| with.mean_s - without.mean_s),
-        })
-    };
-    variants.iter().filter_map(excess).collect()
 }

@@ -1,13 +1,13 @@
 //! Whole run directories: complete, in pieces, and damaged.
 
+#[expect(dead_code, reason = "shared with the other tests, which use all of it")]
 mod paper_like;
 
-use limosa_analysis::{Analysis, analyse};
+use limosa_analysis::{Analysis, analyse, compare};
 use limosa_record::{
     dir::RunDir,
-    row::{self, RowFile, SummaryRow, TrialRow},
+    row::{self, ModelRow, RequestRow, RowFile, SummaryRow, TrialRow},
 };
-use proptest::prelude::*;
 use std::fs;
 
 fn folder() -> (tempfile::TempDir, RunDir) {
@@ -46,9 +46,10 @@ fn summary_holds_ok_trials_and_known_metrics_only() {
     write_trials(&run, &trials);
     let analysis = analyse(&run).unwrap();
     insta::assert_snapshot!(fs::read_to_string(run.summary()).unwrap(), @"
-    variant,metric,n,mean,median,min,max,p05,p95,ci95_low,ci95_high
-    q,turnaround_s,5,2.8,3.0,1.0,5.0,1.0,4.8,1.4,4.2
-    one,turnaround_s,1,2.0,2.0,2.0,2.0,2.0,2.0,,
+    variant,metric,n,mean,median,min,max,p05,p95,ci95_low,ci95_high,baseline,trials,failed,suspect,all_n,all_mean,valid_n,valid_mean,valid_ci95_low,valid_ci95_high
+    q,turnaround_s,5,2.8,3.0,1.0,5.0,1.0,4.8,1.4,4.2,,6,1,1,6,169.0,4,3.25,1.75,4.5
+    one,turnaround_s,1,2.0,2.0,2.0,2.0,2.0,2.0,,,,1,0,0,1,2.0,1,2.0,,
+    one - q,turnaround_s,1,-1.0,-1.0,-1.0,-1.0,-1.0,-1.0,,,q,1,0,0,1,-1.0,1,-1.0,,
     ");
     let counts: Vec<_> = analysis.variants.iter().map(|v| (v.ok, v.failed, v.suspect)).collect();
     assert_eq!(counts, [(5, 1, 1), (1, 0, 0)]);
@@ -70,14 +71,34 @@ fn a_whole_run_is_shown_and_gives_the_same_bytes_again() {
             "throughput-quic-none.svg",
             "throughput-multipath-none.svg",
             "throughput-quic-migrate.svg",
-            "throughput-multipath-migrate.svg"
+            "throughput-multipath-migrate.svg",
+            "lanes-quic-migrate.svg",
+            "lanes-multipath-migrate.svg",
+            "phases.svg",
+            "stall.svg",
+            "resume-delay.svg",
+            "rtt.svg",
         ]
     );
-    assert_eq!(page.matches("<svg").count(), 5);
-    for word in ["nakano-2025", "checkpoint 10 s", "109.3 [105.8–114.2]", "44.46", "6.12.0"] {
+    // The two that migrate have a second picture.
+    assert_eq!(page.matches("<svg").count(), figures.len() + 2);
+    let words = [
+        "nakano-2025",
+        "checkpoint 10 s",
+        "109.3 [105.8–114.2]",
+        "44.46",
+        "6.12.0",
+        "two code bases",
+        "eth0 → server-b",
+        "href=\"trials/quic-none/1\"",
+        "limosa run experiment.yaml",
+    ];
+    for word in words {
         assert!(page.contains(word), "{word} is missing");
     }
-    assert!(!page.contains("<script") && !page.contains("src="));
+    assert!(page.matches("<script").count() == 1 && !page.contains("src="));
+    // Names of XML are no addresses; there are no others.
+    assert_eq!(page.matches("http").count(), page.matches("http://www.w3.org").count() + 1);
     assert_eq!(analyse(&run).unwrap(), first);
     assert_eq!(report(&run), page);
 }
@@ -127,9 +148,26 @@ fn names_from_files_do_not_become_markup_or_paths() {
     let throughput =
         "variant,repetition,path,t_s,interval_s,bytes\n../<script>\u{1}&,1,<b>,0,1,9\n";
     fs::write(run.throughput(), throughput).unwrap();
+    let mut file = RowFile::append(&run.requests()).unwrap();
+    file.write(&RequestRow {
+        variant: "../<script>\u{1}&".into(),
+        repetition: 1,
+        request: 1,
+        object: "<script>".into(),
+        t_s: 1.0,
+        response_s: Some(1.0),
+        served_by: Some("<script>".into()),
+        outcome: "ok".into(),
+        first_byte_s: None,
+        access: "read".into(),
+        version: None,
+    })
+    .unwrap();
     let analysis = analyse(&run).unwrap();
     assert!(analysis.figures.iter().all(|p| p.parent() == Some(&run.figures())));
-    assert!(analysis.figures.len() == 2 && !report(&run).contains("<script"));
+    // Turnaround, throughput, mean response, responses.
+    assert_eq!(analysis.figures.len(), 4);
+    assert_eq!(report(&run).matches("<script").count(), 1, "the page's own");
 }
 
 /// An axis up to 1e300 Mbit/s made the search for its ticks run for ever.
@@ -144,43 +182,49 @@ fn regression_endless_axis() {
     assert!(analysis.warnings.iter().any(|w| w.contains("1 row left out of the figures")));
 }
 
-fn odd_number() -> impl Strategy<Value = String> {
-    prop_oneof![
-        any::<f64>().prop_map(|x| x.to_string()),
-        (-10.0..1e4_f64).prop_map(|x| x.to_string()),
-        Just(String::new()),
-        Just("NaN".into()),
-        "\\PC{0,4}",
-    ]
+#[test]
+fn responses_are_held_against_the_model() {
+    let (_folder, run) = folder();
+    paper_like::responses::write(&run).unwrap();
+    let figures = analyse(&run).unwrap().figures;
+    let models = figures.iter().filter(|f| f.to_string_lossy().contains("response-model"));
+    // Far and near of the thesis, and two more of the sweep.
+    assert_eq!(models.count(), 4);
+    let rows: Vec<ModelRow> = row::read(&run.model_table()).unwrap();
+    assert_eq!(rows.len(), 8 * 12);
+    for whole in rows.iter().filter(|r| r.part == "all") {
+        assert!(whole.n > 2000 && whole.difference_ratio.unwrap().abs() < 0.03, "{whole:?}");
+    }
+    let tenths = rows.iter().filter(|r| !["0", "all"].contains(&r.part.as_str()));
+    assert!(tenths.filter(|r| r.inside != Some(true)).count() <= 3);
+    assert!(report(&run).contains("Crossover"));
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+#[test]
+fn two_runs_stand_side_by_side() {
+    let [(_a, before), (_b, after)] = [folder(), folder()];
+    let times = |by: f64| -> Vec<TrialRow> {
+        let one = |i: u32| trial("q", i, Some(10.0 + f64::from(i % 5) * 0.1 + by));
+        (1..=20).map(one).collect()
+    };
+    write_trials(&before, &times(0.0));
+    write_trials(&after, &times(2.0));
+    write_trials(&before, &[trial("gone", 1, Some(1.0))]);
+    let told = compare(&[before.clone(), after.clone()]).unwrap();
+    let row = told.rows.iter().find(|r| r.metric == "turnaround_s").unwrap();
+    assert!((row.difference - 2.0).abs() < 1e-9 && row.differs == Some(true), "{row:?}");
+    assert!(told.notes.iter().any(|n| n.ends_with(": gone")), "{:?}", told.notes);
+    assert!(fs::read_to_string(after.comparison()).unwrap().contains("<svg"));
+    assert!(after.comparison_table().exists() && !before.comparison().exists());
+    let same = compare(&[before.clone(), before]).unwrap();
+    assert_eq!(same.rows[0].differs, Some(false));
+}
 
-    #[test]
-    fn no_bytes_panic(content in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let (_folder, run) = folder();
-        fs::write(run.trials(), &content).unwrap();
-        fs::write(run.plan(), &content).unwrap();
-        analyse(&run).unwrap();
-    }
-
-    #[test]
-    fn no_values_panic(
-        rows in proptest::collection::vec(("[ab<]{0,2}", odd_number(), odd_number(), odd_number(), any::<u64>()), 0..12)
-    ) {
-        let (_folder, run) = folder();
-        let mut trials = csv::Writer::from_path(run.trials()).unwrap();
-        let mut throughput = csv::Writer::from_path(run.throughput()).unwrap();
-        let header = "experiment,variant,repetition,seed,status,scheme,turnaround_s,stall_s,bytes,started_utc,folder";
-        trials.write_record(header.split(',')).unwrap();
-        throughput.write_record(["variant", "repetition", "path", "t_s", "interval_s", "bytes"]).unwrap();
-        for (i, (variant, a, b, c, bytes)) in rows.iter().enumerate() {
-            let (n, bytes) = (i.to_string(), bytes.to_string());
-            trials.write_record(["e", variant, &n, "1", "ok", "quic", a, b, &bytes, "", ""]).unwrap();
-            throughput.write_record([variant, "1", b, a, c, &bytes]).unwrap();
-        }
-        drop((trials, throughput));
-        analyse(&run).unwrap();
-    }
+/// A comparison with itself once had to tell the two by their names.
+#[test]
+fn a_run_beside_itself_is_no_error() {
+    let (_folder, run) = folder();
+    write_trials(&run, &[trial("q", 1, Some(1.0))]);
+    let told = compare(&[run.clone(), run]).unwrap();
+    assert_eq!((told.runs.len(), told.rows[0].differs), (2, None));
 }

@@ -34,14 +34,16 @@ def means(values, draws):
 
 def case(name, values):
     v = np.array(values)
-    ci = np.quantile(means(values, splitmix64(SEED)), [0.025, 0.975])
+    resampled = means(values, splitmix64(SEED))
+    ci = np.quantile(resampled, [0.025, 0.975])
+    wide = np.quantile(resampled, [0.005, 0.995])
     other = stats.bootstrap((v,), np.mean, n_resamples=RESAMPLES, method="percentile",
                             random_state=np.random.default_rng(1)).confidence_interval
     return {
         "name": name, "values": values,
         "mean": float(v.mean()), "median": float(np.median(v)),
-        "p05": float(np.quantile(v, 0.05)), "p95": float(np.quantile(v, 0.95)),
-        "ci95": [float(x) for x in ci], "scipy_ci95": [float(other.low), float(other.high)],
+        **{f"p{p:02}": float(np.quantile(v, p / 100)) for p in (5, 25, 75, 95)},
+        "ci95": [float(x) for x in ci], "ci99": [float(x) for x in wide], "scipy_ci95": [float(other.low), float(other.high)],
         "standard_error": float(stats.sem(v)),
     }
 

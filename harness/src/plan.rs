@@ -98,23 +98,8 @@ pub struct VariantPlan {
     pub interfaces: Vec<String>,
     /// What happens, in the order of planned times as far as they are known.
     pub timeline: Vec<StepPlan>,
-    /// A published figure.
-    pub reference: Option<ReferencePlan>,
     /// Links that have another shape in this variant, both directions, by name.
     pub shapes: IndexMap<String, ShapePlan>,
-}
-
-/// A published turnaround time in seconds.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ReferencePlan {
-    /// Mean.
-    pub mean_s: f64,
-    /// Shortest.
-    pub min_s: Option<f64>,
-    /// Longest.
-    pub max_s: Option<f64>,
-    /// Where it was published.
-    pub source: String,
 }
 
 /// One variant, tried once.

@@ -115,6 +115,19 @@ pub fn prepare(
     Ok(run)
 }
 
+/// Copies the published figures that stand beside an experiment into its run, if there are any.
+///
+/// # Errors
+/// When they cannot be read or written.
+pub fn take_reference(experiment: &Path, run: &RunDir) -> anyhow::Result<()> {
+    // In a run directory, from where a run can be repeated, they have the name that they get here.
+    let beside =
+        [experiment.with_extension("reference.yaml"), experiment.with_file_name("reference.yaml")];
+    let Some(found) = beside.iter().find(|f| f.is_file()) else { return Ok(()) };
+    let content = fs::read(found).with_context(|| format!("read {}", found.display()))?;
+    Ok(write_whole(&run.reference(), &content)?)
+}
+
 /// Two runs that start in the same second get directories of their own.
 fn new_run_dir(home: &Path) -> anyhow::Result<RunDir> {
     let stamp = clock::utc_stamp(clock::now_ns());

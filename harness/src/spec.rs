@@ -314,28 +314,9 @@ pub struct Variant {
     /// Transport settings of this variant.
     #[serde(default)]
     pub transport: Transport,
-    /// A published turnaround time, shown beside ours.
-    #[serde(default)]
-    pub reference: Option<Reference>,
     /// Links that have another shape in this variant, both directions, by name.
     #[serde(default)]
     pub shapes: Named<Shape>,
-}
-
-/// A published figure.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Reference {
-    /// Mean turnaround.
-    pub mean: Time,
-    /// Shortest turnaround.
-    #[serde(default)]
-    pub min: Option<Time>,
-    /// Longest turnaround.
-    #[serde(default)]
-    pub max: Option<Time>,
-    /// Where it was published.
-    pub source: String,
 }
 
 /// One step of the timeline: when, and exactly one action.

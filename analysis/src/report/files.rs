@@ -41,18 +41,32 @@ const EVENTS: &[Column] = &[
     ("planned_ns, started_ns, done_ns", "when it was planned, started and done, CLOCK_REALTIME"),
 ];
 const SUMMARY: &[Column] = &[
-    ("variant, metric, n", "a column of trials.csv over the n ok trials that have a value"),
+    ("variant, metric, n", "a number per trial over the n ok trials that have it"),
     ("mean, median, min, max", "as they say"),
     ("p05, p95", "5th and 95th percentile, type 7"),
     ("ci95_low, ci95_high", "95 % percentile-bootstrap interval of the mean; empty below n = 2"),
+    (
+        "baseline",
+        "in rows of differences the variant that is subtracted, trial by trial of a repetition",
+    ),
+    ("trials, failed, suspect", "all trials (pairs), those not ok, those with the verdict suspect"),
+    ("all_n, all_mean", "the same over all trials with a value, failed ones included"),
+    ("valid_n, valid_mean, valid_ci95_low, valid_ci95_high", "and without failed and suspect ones"),
+];
+const MODEL: &[Column] = &[
+    ("variant, scheme, part", "0 before the new server can answer, tenths 1 to 10 after that, all"),
+    ("from_s, to_s, n", "times since the start of the migration; answered requests sent between"),
+    ("mean_s, ci99_low_s, ci99_high_s", "mean response time and its 99 % bootstrap interval"),
+    ("model_s, inside, difference_ratio", "the model's mean at the same times beside it"),
 ];
 
-const TABLES: [(&str, &str, &[Column]); 5] = [
+const TABLES: [(&str, &str, &[Column]); 6] = [
     ("trials.csv", "one row per trial", TRIALS),
     ("throughput.csv", "one row per trial, path and interval", THROUGHPUT),
     ("requests.csv", "one row per request of a request workload", REQUESTS),
     ("events.csv", "what happened when", EVENTS),
-    ("summary.csv", "one row per variant and metric", SUMMARY),
+    ("summary.csv", "one row per variant and metric, and one per difference", SUMMARY),
+    ("model.csv", "measured response times beside the model, where there is one", MODEL),
 ];
 
 const OTHERS: [Column; 4] = [
@@ -112,21 +126,7 @@ mod tests {
 
     #[test]
     fn every_column_of_summary_is_explained() {
-        let (variant, metric) = (String::new(), String::new());
-        let row = SummaryRow {
-            variant,
-            metric,
-            n: 0,
-            mean: 0.0,
-            median: 0.0,
-            min: 0.0,
-            max: 0.0,
-            p05: 0.0,
-            p95: 0.0,
-            ci95_low: None,
-            ci95_high: None,
-        };
-        let (explained, written) = (explained(SUMMARY), header(row));
+        let (explained, written) = (explained(SUMMARY), header(SummaryRow::default()));
         assert!(written.iter().all(|column| explained.contains(column)), "{written:?}");
     }
 }

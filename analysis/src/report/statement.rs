@@ -1,25 +1,23 @@
-//! The report's words: what was run, on what, and how to run it again.
+//! The report's first words: what was run, on what, and how it went.
 //!
 //! The manifest and the plan are read for what they happen to hold; nothing in them is required.
 
-use crate::{Analysis, input::Input, number, summary};
+use super::leaves;
+use crate::{Analysis, input::Input, number};
 use maud::{Markup, html};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Lines of the manifest that are shown; the file itself holds the rest.
-const MOST_LINES: usize = 60;
-
 pub(super) fn title(input: &Input) -> String {
     let planned = text(&input.plan, "/experiment/name");
-    let recorded = input.trials.iter().map(|r| r.experiment.clone()).next();
+    let recorded = input.trials.iter().map(|t| t.row.experiment.clone()).next();
     planned.or(recorded).filter(|t| !t.is_empty()).unwrap_or_else(|| "Limosa run".into())
 }
 
 pub(super) fn statement(input: &Input, analysis: &Analysis) -> Markup {
     let description = text(&input.plan, "/experiment/description");
     let started: BTreeSet<_> =
-        input.trials.iter().map(|r| &r.started_utc).filter(|t| !t.is_empty()).collect();
+        input.trials.iter().map(|t| &t.row.started_utc).filter(|t| !t.is_empty()).collect();
     html! {
         @if let Some(description) = description { p.sub { (description) } }
         p {
@@ -57,7 +55,7 @@ fn topology(input: &Input) -> Option<String> {
 fn schemes(input: &Input) -> String {
     let sorted = |values: BTreeSet<&str>| values.into_iter().collect::<Vec<_>>().join(", ");
     let schemes: BTreeSet<_> =
-        input.trials.iter().map(|r| r.scheme.as_str()).filter(|s| !s.is_empty()).collect();
+        input.trials.iter().map(|t| t.row.scheme.as_str()).filter(|s| !s.is_empty()).collect();
     if schemes.is_empty() {
         return String::new();
     }
@@ -65,7 +63,7 @@ fn schemes(input: &Input) -> String {
     let techniques: BTreeSet<_> = input
         .trials
         .iter()
-        .filter_map(|r| r.technique.as_deref())
+        .filter_map(|t| t.row.technique.as_deref())
         .filter(|t| !t.is_empty())
         .collect();
     let moved = match techniques.is_empty() {
@@ -77,7 +75,7 @@ fn schemes(input: &Input) -> String {
 
 fn workload(input: &Input) -> String {
     let sizes: BTreeSet<_> =
-        input.trials.iter().filter(|r| summary::is_ok(r)).filter_map(|r| r.bytes).collect();
+        input.trials.iter().filter(|t| t.is_ok()).filter_map(|t| t.row.bytes).collect();
     match (sizes.first(), sizes.len()) {
         (Some(size), 1) => {
             format!("Each trial downloads {}. ", number::bytes(*size as f64))
@@ -87,66 +85,29 @@ fn workload(input: &Input) -> String {
 }
 
 fn outcome(input: &Input) -> String {
-    let ok = input.trials.iter().filter(|r| summary::is_ok(r)).count();
-    let suspect = input.trials.iter().filter(|r| summary::is_suspect(r)).count();
+    let ok = input.trials.iter().filter(|t| t.is_ok()).count();
+    let suspect = input.trials.iter().filter(|t| t.is_suspect()).count();
     let failed = input.trials.len() - ok;
     format!("{ok} ok, {failed} failed, {suspect} suspect. ")
 }
 
+/// The machine as a sentence; whatever it has that is not known here follows as it is called.
 fn in_words(value: Option<&Value>) -> Option<String> {
     let mut lines = Vec::new();
     leaves(value?, "", &mut lines);
+    let word = |(key, value): (String, String)| {
+        let bytes = || value.parse().map_or_else(|_| value.clone(), number::bytes);
+        match key.as_str() {
+            "where" if value == "guest" => "a QEMU guest".into(),
+            "where" => format!("the {value}"),
+            "kernel" | "architecture" | "distribution" => value,
+            "processors" => format!("{value} processors"),
+            "memory_bytes" => format!("{} of memory", bytes()),
+            "criu" => format!("CRIU {value}"),
+            _ => format!("{} {value}", key.replace('_', " ")),
+        }
+    };
     let short = lines.into_iter().filter(|(_, value)| value.chars().count() <= 80).take(12);
-    let words: Vec<_> = short.map(|(key, value)| format!("{key} {value}")).collect();
+    let words: Vec<_> = short.map(word).collect();
     (!words.is_empty()).then(|| words.join(", ").trim().to_owned())
-}
-
-fn leaves(value: &Value, path: &str, lines: &mut Vec<(String, String)>) {
-    let below = |key: &str| match path {
-        "" => key.to_owned(),
-        _ => format!("{path} {key}"),
-    };
-    match value {
-        Value::Null => {}
-        Value::Object(fields) => fields.iter().for_each(|(key, v)| leaves(v, &below(key), lines)),
-        Value::Array(items) => {
-            items.iter().enumerate().for_each(|(i, v)| leaves(v, &below(&i.to_string()), lines));
-        }
-        Value::String(text) => lines.push((path.to_owned(), text.clone())),
-        other => lines.push((path.to_owned(), other.to_string())),
-    }
-}
-
-pub(super) fn again(input: &Input) -> Markup {
-    let command = match input.manifest.get("command") {
-        Some(Value::String(command)) => Some(command.clone()),
-        Some(Value::Array(words)) => {
-            let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
-            Some(words.join(" "))
-        }
-        _ => None,
-    };
-    html! {
-        h2 { "To run it again" }
-        p { "In the folder of this report; the second command only repeats the analysis." }
-        pre { "limosa run experiment.yaml\nlimosa report ." }
-        @if let Some(command) = command { p { "This run was started by " code { (command) } "." } }
-    }
-}
-
-pub(super) fn machine(input: &Input) -> Markup {
-    let mut lines = Vec::new();
-    leaves(&input.manifest, "", &mut lines);
-    let rest = lines.len().saturating_sub(MOST_LINES);
-    html! {
-        @if !lines.is_empty() {
-            h2 { "Machine and versions" }
-            div.scroll { table { tbody {
-                @for (key, value) in lines.iter().take(MOST_LINES) {
-                    tr { th { (key) } td { (value) } }
-                }
-            } } }
-            @if rest > 0 { p.note { (number::count(rest, "more line")) " in manifest.json." } }
-        }
-    }
 }

@@ -67,6 +67,31 @@ impl RunDir {
         self.0.join("summary.csv")
     }
 
+    /// `reference.yaml`: published figures to compare with, as the experiment's author wrote them.
+    pub fn reference(&self) -> PathBuf {
+        self.0.join("reference.yaml")
+    }
+
+    /// `model.json`: the parameters of the model of response times, per variant.
+    pub fn model(&self) -> PathBuf {
+        self.0.join("model.json")
+    }
+
+    /// `model.csv`: measured response times beside the model's.
+    pub fn model_table(&self) -> PathBuf {
+        self.0.join("model.csv")
+    }
+
+    /// `comparison.csv`: this run beside others.
+    pub fn comparison_table(&self) -> PathBuf {
+        self.0.join("comparison.csv")
+    }
+
+    /// `comparison.html`: the same as a page.
+    pub fn comparison(&self) -> PathBuf {
+        self.0.join("comparison.html")
+    }
+
     /// `report.html`.
     pub fn report(&self) -> PathBuf {
         self.0.join("report.html")

@@ -126,6 +126,7 @@ fn one(file: &Path, plan: Plan, args: &RunArgs, verbose: u8) -> Result<u8> {
     let (on, links) = choose(args.on, &plan)?;
     let (experiment, topology) = spec::load_experiment(file)?;
     let run = run::prepare(&args.out, &plan, &experiment.text, &topology.text, args.resume)?;
+    run::take_reference(file, &run)?;
     let prepared = Prepared { plan, run };
     eprintln!("results: {}", prepared.run.root().display());
     let code = match on {

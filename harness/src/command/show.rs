@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
-use limosa_analysis::Analysis;
+use limosa_analysis::{Analysis, Comparison};
 use limosa_record::{
     dir::RunDir,
     unit::{Rate, Size},
@@ -196,14 +196,66 @@ pub(super) fn report(run_dirs: &[PathBuf], json: bool) -> Result<u8> {
             );
         }
         let analysis = limosa_analysis::analyse(&run)?;
-        if json {
-            println!("{:#}", serde_json::to_value(&analysis.summary)?);
-        } else {
-            print_table(&analysis);
-            println!("report: {}", run.report().display());
+        // Of several runs the comparison is what was asked for.
+        match (json, run_dirs.len()) {
+            (true, 1) => println!("{:#}", serde_json::to_value(&analysis.summary)?),
+            (true, _) => {}
+            (false, _) => {
+                print_table(&analysis);
+                println!("report: {}", run.report().display());
+            }
         }
     }
+    let runs: Vec<_> = run_dirs.iter().map(RunDir::new).collect();
+    let (Some(last), true) = (runs.last(), runs.len() > 1) else { return Ok(exit::OK) };
+    let comparison = limosa_analysis::compare(&runs)?;
+    if json {
+        println!("{:#}", serde_json::to_value(&comparison.rows)?);
+    } else {
+        print_comparison(&comparison);
+        println!("comparison: {}", last.comparison().display());
+    }
     Ok(exit::OK)
+}
+
+/// Turnaround and response times of several runs; `comparison.csv` has the rest.
+fn print_comparison(comparison: &Comparison) {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header([
+        "variant",
+        "metric",
+        "run",
+        "before",
+        "now",
+        "difference",
+        "95 % interval",
+        "",
+    ]);
+    let shown = ["turnaround_s", "stall_s", "response_mean_s"];
+    for r in comparison.rows.iter().filter(|r| shown.contains(&r.metric.as_str())) {
+        let interval = r.difference_ci95_low.zip(r.difference_ci95_high);
+        table.add_row([
+            r.variant.clone(),
+            r.metric.clone(),
+            r.run.clone(),
+            format!("{:.3} ({})", r.baseline_mean, r.baseline_n),
+            format!("{:.3} ({})", r.mean, r.n),
+            format!("{:+.3}", r.difference),
+            interval.map_or("–".into(), |(low, high)| format!("{low:+.3} to {high:+.3}")),
+            match r.differs {
+                Some(true) => "differs".into(),
+                Some(false) => "no difference seen".into(),
+                None => "too few trials".to_owned(),
+            },
+        ]);
+    }
+    println!("\ncompared with {}:", comparison.runs.first().map_or("", String::as_str));
+    println!("{table}");
+    for (what, values) in comparison.changes.iter().take(12) {
+        println!("not the same: {what}: {}", values.join(" | "));
+    }
+    comparison.notes.iter().for_each(|n| eprintln!("warning: {n}"));
 }
 
 /// The closing table: our turnaround beside the published one.

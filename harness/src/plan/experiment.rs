@@ -1,12 +1,11 @@
 //! Experiment and topology to [`Plan`].
 
 use super::{
-    About, Action, Network, NodePlan, Plan, ReferencePlan, SERVER_PORT, ShapePlan, TrialPlan,
-    VariantPlan, network, seed_of, service, shape, timeline,
+    About, Action, Network, NodePlan, Plan, SERVER_PORT, ShapePlan, TrialPlan, VariantPlan,
+    network, seed_of, service, shape, timeline,
 };
 use crate::spec::{
-    Document, Experiment, Kind, Links, Node, Problem, Reference, Role, SpecError, Topology,
-    Transport, Variant,
+    Document, Experiment, Kind, Links, Node, Problem, Role, SpecError, Topology, Transport, Variant,
 };
 use indexmap::IndexMap;
 use limosa_record::{
@@ -325,19 +324,8 @@ fn resolve_variant(
         }
     }
     let transport = transport(variant.scheme, &variant.transport, &spec.transport);
-    let reference = variant.reference.as_ref().map(reference);
     let scheme = variant.scheme;
-    Some(VariantPlan {
-        scheme,
-        transport,
-        connect,
-        fallback,
-        local,
-        interfaces,
-        timeline,
-        reference,
-        shapes,
-    })
+    Some(VariantPlan { scheme, transport, connect, fallback, local, interfaces, timeline, shapes })
 }
 
 fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Transport {
@@ -359,14 +347,5 @@ fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Trans
         qlog: own.qlog.or(common.qlog).unwrap_or(false),
         key_log: own.key_log.or(common.key_log).unwrap_or(false),
         early_data: own.early_data.or(common.early_data).unwrap_or(false),
-    }
-}
-
-fn reference(r: &Reference) -> ReferencePlan {
-    ReferencePlan {
-        mean_s: r.mean.as_secs_f64(),
-        min_s: r.min.map(Time::as_secs_f64),
-        max_s: r.max.map(Time::as_secs_f64),
-        source: r.source.clone(),
     }
 }

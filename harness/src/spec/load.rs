@@ -166,6 +166,10 @@ pub fn load_topology(path: &Path) -> Result<Document<Topology>, SpecError> {
 /// A bare name is a file of `topologies/` beside the experiment's folder; anything else is a path.
 fn topology_candidates(experiment: &Path, wanted: &str) -> Vec<PathBuf> {
     let folder = experiment.parent().unwrap_or(Path::new(""));
+    // A run directory can be run again: it has the topology beside the experiment, under this name.
+    if folder.join("plan.json").is_file() && folder.join("topology.yaml").is_file() {
+        return vec![folder.join("topology.yaml")];
+    }
     let is_path = wanted.contains('/') || wanted.ends_with(".yaml");
     if is_path {
         return vec![folder.join(wanted)];

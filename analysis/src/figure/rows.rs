@@ -1,0 +1,143 @@
+//! The strip figures of a run: turnaround, stalls, resume delays, response times, round trips.
+
+use super::{
+    Figure,
+    strip::{Row, Strip},
+};
+use crate::{input::Input, reference::Published, series::LONGEST_S, summary::Variant};
+use std::collections::BTreeMap;
+
+/// Metric, name of the axis, caption.
+const TIMES: [(&str, &str, &str); 4] = [
+    (
+        "turnaround_s",
+        "turnaround time (s)",
+        "Turnaround time, from the start of the first handshake to the last byte",
+    ),
+    ("stall_s", "longest stall (s)", "The longest time without a byte of the body"),
+    (
+        "resume_delay_s",
+        "resume delay (s)",
+        "Resume delay, from the end of the restore to the next byte of the body",
+    ),
+    ("response_mean_s", "mean response time (s)", "Mean response time of a trial's requests"),
+];
+/// More rows than this are no figure but a wallpaper.
+const MOST_ROWS: usize = 40;
+
+/// A figure for each of these metrics that any trial has.
+pub(crate) fn figures(input: &Input, variants: &[Variant]) -> Vec<Figure> {
+    let one = |(metric, x_name, what): (&str, &str, &str)| {
+        let row = |v: &Variant| {
+            let points = points(input, &v.name, metric);
+            let published = published_of(input, v, metric);
+            let name = v.name.clone();
+            (!points.is_empty()).then_some(Row { name, points, published, wanted: None })
+        };
+        let rows: Vec<_> = variants.iter().filter_map(row).take(MOST_ROWS).collect();
+        if rows.is_empty() {
+            return None;
+        }
+        let caption = caption(what, &rows, sources(input, variants, metric));
+        let file = format!("{}.svg", metric.trim_end_matches("_s").replace('_', "-"));
+        let svg = Strip { title: x_name, x_name, from_zero: true, rows }.svg();
+        Some(Figure::new(file, svg, caption))
+    };
+    TIMES.into_iter().filter_map(one).chain(rtt(input)).collect()
+}
+
+fn points(input: &Input, variant: &str, metric: &str) -> Vec<(f64, bool)> {
+    let drawable = |s: &f64| s.abs() < LONGEST_S;
+    let ok = input.of(variant).filter(|t| t.is_ok());
+    ok.filter_map(|t| Some((t.number(metric).filter(drawable)?, t.is_suspect()))).collect()
+}
+
+fn range(min: Option<f64>, mean: f64, max: Option<f64>) -> Option<(f64, f64, f64)> {
+    let range = (min.unwrap_or(mean), mean, max.unwrap_or(mean));
+    let drawable = |v: f64| (0.0..LONGEST_S).contains(&v);
+    (drawable(range.0) && drawable(range.1) && drawable(range.2)).then_some(range)
+}
+
+fn published_of(input: &Input, variant: &Variant, metric: &str) -> Option<(f64, f64, f64)> {
+    if metric == "turnaround_s" {
+        let r = variant.reference.as_ref()?;
+        return range(r.min_s, r.mean_s, r.max_s);
+    }
+    let p = input.reference.as_ref()?.find(&variant.name, metric)?;
+    range(p.min, p.mean, p.max)
+}
+
+fn sources(input: &Input, variants: &[Variant], metric: &str) -> Vec<String> {
+    let file = input.reference.as_ref();
+    let find = |v: &Variant| file.and_then(|f| f.find(&v.name, metric)).map(|p| p.at.clone());
+    let old = |v: &Variant| v.reference.as_ref().map(|r| r.source.clone());
+    let of = |v: &Variant| find(v).or_else(|| old(v).filter(|_| metric == "turnaround_s"));
+    let mut sources: Vec<_> = variants.iter().filter_map(of).filter(|s| !s.is_empty()).collect();
+    sources.dedup();
+    sources
+}
+
+fn caption(what: &str, rows: &[Row], sources: Vec<String>) -> String {
+    let mut text =
+        format!("{what}. Diamond and line: mean with the 95 % bootstrap interval of the mean.");
+    if rows.iter().any(|r| r.points.len() >= 5) {
+        text += " Boxes: quartiles and median, whiskers to the 5th and 95th percentile.";
+    }
+    if !sources.is_empty() {
+        text += &format!(" Grey: published mean and range ({}).", sources.join(", "));
+    }
+    text
+}
+
+/// Round trips over the idle network, per interface of the client and over all trials.
+fn rtt(input: &Input) -> Option<Figure> {
+    let mut interfaces: BTreeMap<&str, (Vec<(f64, bool)>, Option<f64>)> = BTreeMap::new();
+    let drawable = |ms: &f64| (0.0..LONGEST_S).contains(ms);
+    for c in &input.calibrations {
+        let Some(ms) = c.median_rtt_ms.filter(drawable) else { continue };
+        let (points, wanted) = interfaces.entry(&c.interface).or_default();
+        points.push((ms, false));
+        *wanted = wanted.or(c.wanted_rtt_ms.filter(drawable));
+    }
+    // Runs whose folders are gone still have the shortest round trips in their rows.
+    let from_rows = interfaces.is_empty();
+    if from_rows {
+        for (name, metric) in
+            [("first interface", "rtt_first_ms"), ("second interface", "rtt_second_ms")]
+        {
+            let times = input.trials.iter().filter_map(|t| t.number(metric)).filter(drawable);
+            let points: Vec<_> = times.map(|ms| (ms, false)).collect();
+            if !points.is_empty() {
+                interfaces.insert(name, (points, None));
+            }
+        }
+    }
+    let published = |i: usize| {
+        let metric = ["rtt_first_ms", "rtt_second_ms"].get(i)?;
+        let all: &[Published] = input.reference.as_ref().map_or(&[], |f| &f.figures);
+        all.iter().find(|p| p.variant.is_none() && p.metric == *metric)
+    };
+    let row =
+        |(i, (name, (points, wanted))): (usize, (&str, (Vec<(f64, bool)>, Option<f64>)))| Row {
+            name: name.into(),
+            points,
+            published: published(i).and_then(|p| range(p.min, p.mean, p.max)),
+            wanted,
+        };
+    let rows: Vec<_> = interfaces.into_iter().enumerate().map(row).take(MOST_ROWS).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let which = if from_rows { "Shortest" } else { "Median" };
+    let what = format!(
+        "{which} round trip over the idle network before each trial, per interface of the client"
+    );
+    let sources = (0..rows.len()).filter_map(published).map(|p| p.at.clone());
+    let mut sources: Vec<_> = sources.collect();
+    sources.dedup();
+    let caption = caption(&what, &rows, sources);
+    let svg =
+        Strip { title: "round-trip times", x_name: "round trip (ms)", from_zero: false, rows }
+            .svg();
+    Some(Figure::new("rtt.svg", svg, caption))
+}
