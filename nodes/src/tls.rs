@@ -13,8 +13,12 @@
 //! replayed write carries its old number and loses against everything newer, but not against
 //! nothing.
 
+use crate::events::Events;
 use anyhow::{Context, Result};
-use limosa_record::node::{ClientConfig, ServerConfig, StoreConfig};
+use limosa_record::{
+    node::{ClientConfig, ServerConfig, StoreConfig},
+    row::event,
+};
 use noq::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use ring::rand::SecureRandom;
 use rustls::{
@@ -54,7 +58,11 @@ static MEMORY: LazyLock<Arc<dyn StoresServerSessions>> =
     LazyLock::new(|| ServerSessionMemoryCache::new(SESSIONS));
 
 /// The server's certificate and key; `folder` is for the key log.
-pub(crate) fn server(config: &ServerConfig, folder: &Path) -> Result<Arc<QuicServerConfig>> {
+pub(crate) fn server(
+    config: &ServerConfig,
+    folder: &Path,
+    events: &Events,
+) -> Result<Arc<QuicServerConfig>> {
     let (chain, key) = identity(config)?;
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -63,10 +71,11 @@ pub(crate) fn server(config: &ServerConfig, folder: &Path) -> Result<Arc<QuicSer
         .context("use certificate and private key")?;
     tls.alpn_protocols = vec![ALPN.to_vec()];
     if config.transport.scheme.hands_over() && config.transport.early_data {
-        tls.session_storage = MEMORY.clone();
+        tls.session_storage = Arc::new(Noting(MEMORY.clone(), events.clone()));
         tls.max_early_data_size = u32::MAX;
     } else if config.transport.scheme.hands_over() {
-        tls.ticketer = TICKETS.clone().context("make a key for tickets")?;
+        let tickets = TICKETS.clone().context("make a key for tickets")?;
+        tls.ticketer = Arc::new(Noting(tickets, events.clone()));
     }
     if config.transport.key_log {
         tls.key_log = Arc::new(KeyFile::open(folder)?);
@@ -165,6 +174,46 @@ fn identity(
     let key = PrivateKeyDer::from_pem_file(&config.private_key)
         .with_context(|| format!("read private key {}", config.private_key.display()))?;
     Ok((chain, key))
+}
+
+/// Tickets or sessions of which it is noted when one is used again.
+#[derive(Debug)]
+struct Noting<T>(T, Events);
+
+impl StoresServerSessions for Noting<Arc<dyn StoresServerSessions>> {
+    fn put(&self, key: Vec<u8>, value: Vec<u8>) -> bool {
+        self.0.put(key, value)
+    }
+
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.get(key)
+    }
+
+    fn take(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.0.take(key).inspect(|_| self.1.now(event::RESUMED, ""))
+    }
+
+    fn can_cache(&self) -> bool {
+        self.0.can_cache()
+    }
+}
+
+impl ProducesTickets for Noting<Arc<dyn ProducesTickets>> {
+    fn enabled(&self) -> bool {
+        self.0.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.0.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.0.encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.0.decrypt(cipher).inspect(|_| self.1.now(event::RESUMED, ""))
+    }
 }
 
 /// Writes secrets in the `SSLKEYLOGFILE` format (RFC 9850).

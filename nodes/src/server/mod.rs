@@ -70,7 +70,7 @@ pub(crate) async fn run(config: ServerConfig) -> Result<()> {
     };
     let name = config.store.as_ref().map_or("server", |store| &store.name).to_owned();
     anyhow::ensure!(!name.contains(char::is_whitespace), "the name `{name}` has a space in it");
-    let crypto = tls::server(&config, &config.folder)?;
+    let crypto = tls::server(&config, &config.folder, &events)?;
     let port = Port::bind(config.listen)?;
     let noted = config.transport.scheme.hands_over().then_some(&*config.folder);
     let folder = config.folder.clone();

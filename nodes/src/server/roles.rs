@@ -80,7 +80,7 @@ impl Server {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         self.events.reopen(folder)?;
         self.answers.reopen(folder)?;
-        let crypto = tls::server(&self.config, folder)?;
+        let crypto = tls::server(&self.config, folder, &self.events)?;
         // From here on the copied connections can send nothing.
         let endpoint = super::open(&self.port, super::configure(&self.config, folder, &crypto)?)?;
         self.shared.with(|service| service.become_target(target.name.clone(), self.dual()));

@@ -78,9 +78,21 @@ impl Duo {
         catalogue: Catalogue,
         workload: Workload,
     ) -> Self {
+        Self::with(scheme, delays, catalogue, workload, |_| {})
+    }
+
+    /// The same with other settings.
+    pub(crate) fn with(
+        scheme: Scheme,
+        delays: Delays,
+        catalogue: Catalogue,
+        workload: Workload,
+        settings: impl FnOnce(&mut Pair),
+    ) -> Self {
         let size = if catalogue.ranges.is_some() { 6_500_000 } else { 10 };
         let mut pair = Pair::new(scheme, Congestion::Cubic, Profile::Modern, size);
         pair.transport.qlog = false;
+        settings(&mut pair);
         pair.store = Some(StoreConfig {
             name: "old".into(),
             catalogue,
