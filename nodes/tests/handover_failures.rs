@@ -5,7 +5,7 @@ mod common;
 
 use common::duo::{Delays, Duo, NEW, catalogue, requests};
 use limosa_record::{
-    node::{ListedObject, Scheme, Workload},
+    node::{Arrivals, Choice, ListedObject, Scheme, Workload},
     row::{NodeRequestRow, event},
 };
 use std::{thread::sleep, time::Duration};
@@ -127,8 +127,9 @@ fn an_object_that_changes_faster_than_it_travels_is_stopped_for_a_moment() {
     let Workload::Requests(mut workload) = requests(&catalogue, 200.0, 600, 1.0) else {
         unreachable!()
     };
-    workload.choice = limosa_record::node::Choice::Script(vec!["hot".into()]);
-    // A confirmation takes 60 ms, in which twelve writes come.
+    workload.choice = Choice::Script(vec!["hot".into()]);
+    // A confirmation takes 30 ms, in which six writes come; at random times there might be none.
+    workload.arrivals = Arrivals::Fixed { per_s: 200.0 };
     let delays = Delays::ms(5, 5, 30);
     let mut duo = Duo::new(Scheme::DualPath, delays, catalogue, Workload::Requests(workload));
     duo.start();

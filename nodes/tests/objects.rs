@@ -134,7 +134,7 @@ fn the_second_connection_resumes_the_first_one_and_early_data_saves_a_round_trip
         duo.print_events();
         duo.exactly_one_answered();
         assert_eq!(duo.count(NEW, event::RESUMED), 1, "early data: {early_data}");
-        let keys = std::fs::read_to_string(duo.pair.folder.path().join(NEW).join("keys.log"));
+        let keys = std::fs::read_to_string(duo.pair.client_folder().join("keys.log"));
         let early = keys.unwrap().contains("CLIENT_EARLY_TRAFFIC_SECRET");
         assert_eq!(early, early_data);
     }

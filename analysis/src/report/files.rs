@@ -23,6 +23,17 @@ const TRIALS: &[Column] = &[
     ("rtt_second_ms", "the same over its second interface"),
     ("step_lateness_ms", "latest start of a step of the timeline behind its plan"),
     ("folder", "logs and rows of the attempt, below the run directory"),
+    ("links", "what carried shaped links, kernel or user"),
+    ("lag_p99_ms, lag_max_ms, lag_late_share", "how late a thread woke up, and how often too late"),
+    ("busy_share, steal_share", "processor time in use, and taken by a hypervisor"),
+    ("cpu_pressure_share", "share of the time in which a thread waited for a processor"),
+    ("unasked_drops_packets", "packets lost although no shape asked for it"),
+    ("link_lateness_p99_ms", "how late one in a hundred packets left a link in user space"),
+    ("clock_drift_ms", "by how much the clocks moved apart"),
+    ("requests_ok, requests_lost, requests_failed", "how requests ended"),
+    ("answered_twice", "requests that two servers answered; must be 0"),
+    ("objects_lost", "objects that were on no server any more in the end"),
+    ("writes_missing", "acknowledged writes that the server in charge lacked; must be 0"),
 ];
 const THROUGHPUT: &[Column] = &[
     ("variant, repetition", "which trial"),
@@ -34,6 +45,7 @@ const REQUESTS: &[Column] = &[
     ("variant, repetition, request, object", "which request, and what was asked for"),
     ("t_s, response_s", "when it was sent since the start of the handshake; how long it took"),
     ("served_by, outcome", "which node answered; ok or what went wrong"),
+    ("first_byte_s, access, version", "when the answer began; read or write; which version"),
 ];
 const EVENTS: &[Column] = &[
     ("variant, repetition", "which trial"),

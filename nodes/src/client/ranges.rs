@@ -9,7 +9,7 @@ use crate::store::{Version, wire::Code};
 use anyhow::{Context, Result, bail};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use limosa_record::row::event;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 
 /// Ranges that are asked for at the same time. With ranges of 1 MB that is six times what a link of
@@ -24,44 +24,45 @@ pub(super) async fn run(client: &Client, router: &Router, body: &mut Body) -> Re
     let mut out = FuturesUnordered::new();
     // The first range that was not there, the next to ask for, the one that the body waits for.
     let (mut end, mut next, mut current) = (None, 0, 0);
-    let mut whole = BTreeMap::new();
+    let mut whole = BTreeSet::new();
     let mut answered = false;
-    loop {
+    while end != Some(current) {
         while end.is_none() && out.len() < OUTSTANDING {
             out.push(range(client, router, name, next, line.clone()));
             next += 1;
         }
-        tokio::select! {
-            biased;
-            Some((range, bytes)) = chunks.recv() => {
+        let over = tokio::select! {
+            Some(chunk) = chunks.recv() => {
                 body.arriving();
-                early.entry(range).or_default().push(bytes);
+                early.entry(chunk.0).or_default().push(chunk.1);
+                None
             }
-            Some((range, outcome)) = out.next() => {
-                let (code, size, new) = outcome?;
-                if new && !std::mem::replace(&mut answered, true) {
-                    client.events.now(event::FIRST_ANSWER_BY_NEW, format!("{name}/{range}"));
-                }
-                match code {
-                    Code::Ok => { whole.insert(range, size); }
-                    Code::NotFound => end = Some(end.unwrap_or(range).min(range)),
-                    Code::Lost => bail!("range {range} is lost"),
-                }
+            over = out.next() => over,
+        };
+        // The end of a range may be told before its last bytes were taken from the line.
+        while let Ok((range, bytes)) = chunks.try_recv() {
+            body.arriving();
+            early.entry(range).or_default().push(bytes);
+        }
+        if let Some((range, outcome)) = over {
+            let (code, new) = outcome?;
+            if new && !std::mem::replace(&mut answered, true) {
+                client.events.now(event::FIRST_ANSWER_BY_NEW, format!("{name}/{range}"));
             }
-            else => break,
+            match code {
+                Code::Ok => _ = whole.insert(range),
+                Code::NotFound => end = Some(end.unwrap_or(range).min(range)),
+                Code::Lost => bail!("range {range} is lost"),
+            }
         }
         loop {
             for chunk in early.remove(&current).unwrap_or_default() {
                 client.progress(body.add(&chunk)?);
             }
-            // A range's bytes come before its end is told.
-            if whole.remove(&current).is_none() {
+            if !whole.remove(&current) {
                 break;
             }
             current += 1;
-        }
-        if out.is_empty() && end == Some(current) {
-            break;
         }
     }
     anyhow::ensure!(current > 0, "there is no object `{name}/0`");
@@ -74,7 +75,7 @@ async fn range(
     name: &str,
     range: u64,
     line: mpsc::UnboundedSender<(u64, Vec<u8>)>,
-) -> (u64, Result<(Code, u64, bool)>) {
+) -> (u64, Result<(Code, bool)>) {
     let wanted = Wanted {
         id: format!("{name}/{range}"),
         client: client.config.number,
@@ -92,7 +93,7 @@ async fn range(
         }
     });
     let outcome = match answer.await {
-        Ok(answer) => Ok((answer.status.code, answer.status.size, answer.new)),
+        Ok(answer) => Ok((answer.status.code, answer.new)),
         Err(why) => Err(anyhow::anyhow!("range {range}: {why}")),
     };
     (range, outcome)
