@@ -68,7 +68,7 @@ pub fn complaint(rows: &[CalibrationRow]) -> Option<String> {
 }
 
 /// Sum of the delays there and back along the fewest links.
-fn wanted_rtt_ns(
+pub(crate) fn wanted_rtt_ns(
     network: &Network,
     client: &str,
     interface: &str,

@@ -16,6 +16,7 @@ pub mod guest;
 pub mod lab;
 pub mod leftovers;
 pub mod manifest;
+pub mod model;
 pub mod node;
 pub mod plan;
 pub mod progress;

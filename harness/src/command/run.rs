@@ -6,7 +6,7 @@ use crate::{
     doctor::{self, NotReady},
     guest::{self, GuestCommand},
     lab::Backend,
-    manifest,
+    manifest, model,
     plan::Plan,
     progress::Progress,
     run::{self, Ending, Jobs, Throttle},
@@ -133,6 +133,7 @@ fn one(file: &Path, plan: Plan, args: &RunArgs, verbose: u8) -> Result<u8> {
         On::Guest => in_guest(file, &prepared, links, args, verbose)?,
         On::Host | On::Auto => on_host(&prepared, links, args)?,
     };
+    model::write(&prepared.run, &prepared.plan)?;
     let report = limosa_analysis::analyse(&prepared.run).context("make the report");
     give_back(args.out.as_path());
     let analysis = report?;
