@@ -17,6 +17,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Carries out a command and prints what went wrong.
 pub fn dispatch(cli: Cli) -> ExitCode {
+    // The last line of a node's log is the reason of its end.
+    let is_node = matches!(cli.command, Command::Node { .. });
     match carry_out(cli) {
         Ok(code) => code.into(),
         Err(error) => {
@@ -27,7 +29,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
                     "  hint: make room and go on with --resume, or put the results elsewhere with --out"
                 );
             }
-            if code == exit::BUG && env::var_os("RUST_BACKTRACE").is_some() {
+            if code == exit::BUG && !is_node && env::var_os("RUST_BACKTRACE").is_some() {
                 eprintln!("{}", error.backtrace());
             }
             code.into()
