@@ -16,6 +16,7 @@ mod carrier;
 mod counters;
 mod delay;
 mod frame;
+pub(crate) use frame::segments;
 mod letter;
 mod link;
 pub mod measure;

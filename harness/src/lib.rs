@@ -6,6 +6,7 @@
 pub mod action;
 pub mod cache;
 pub mod calibrate;
+pub mod capture;
 pub mod certificate;
 pub mod cli;
 pub mod command;

@@ -3,6 +3,7 @@
 use crate::{
     action::Scene,
     calibrate,
+    capture::Capture,
     certificate::{self, Certificates, SERVER_NAME},
     lab::{Backend, Carrier, Lab, LinkReadings},
     leftovers, manifest,
@@ -11,7 +12,7 @@ use crate::{
     run::{Laboratory, Phase, TrialRecord},
     source,
     spec::{Expect, Role},
-    sys::{capture::Capture, criu::Criu, machine, packet_cost, process::ExitState},
+    sys::{criu::Criu, machine, packet_cost, process::ExitState},
     timeline::{self, Done},
     verdict::watch::{Mark, Readings, Watch},
 };

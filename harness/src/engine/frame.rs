@@ -71,6 +71,19 @@ pub(super) struct Run<'f> {
     rest: &'f [u8],
 }
 
+/// The segments of what was read, each a whole Ethernet frame. Their transport checksums stay as
+/// open as they were.
+pub(crate) fn segments(read: &[u8]) -> Vec<Vec<u8>> {
+    let mut frame = Frame::default();
+    frame.fill(read);
+    let one = |segment: u16| {
+        let run = frame.run(segment..segment + 1);
+        let bytes = run.parts().concat();
+        bytes.get(HEADER_BYTES..).unwrap_or_default().to_vec()
+    };
+    (0..frame.segments()).map(one).collect()
+}
+
 impl Run<'_> {
     pub(super) fn parts(&self) -> [&[u8]; 2] {
         [&self.heads[..self.length], self.rest]

@@ -1,6 +1,5 @@
 //! The kernel mechanisms, one per file; they know nothing of spec, plan or lab.
 
-pub mod capture;
 pub mod criu;
 pub mod egress;
 pub mod flood;

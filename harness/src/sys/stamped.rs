@@ -33,7 +33,7 @@ pub(crate) fn enable(socket: impl AsFd) -> Result<()> {
 
 /// Length and time of arrival (nanoseconds since 1970) of the next packet; nothing if the socket's
 /// timeout passes without one.
-pub(super) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Option<(usize, i64)>> {
+pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Option<(usize, i64)>> {
     // Control messages are laid out in units of size_t; 64 bytes hold one timespec's.
     let mut control = [0u64; 8];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };

@@ -6,6 +6,7 @@
 
 #[path = "../guest/criu.rs"]
 mod criu;
+mod handover;
 mod labs;
 mod trials;
 

@@ -3,10 +3,16 @@
 //! Input: a namespace. Output: a pcap file (nanoseconds, Ethernet) with the kernel's time of each
 //! frame; every tool that reads captures reads it. Kernel interface: packet(7).
 //!
+//! Segments that offloading has joined are cut apart, as they are on a wire; checksums that the
+//! sender left to its interface stay open.
+//!
 //! A frame that is forwarded appears twice, on its way in and on its way out; in a host's
 //! namespace each appears once.
 
-use super::{netns::Netns, stamped};
+use crate::{
+    engine,
+    sys::{netns::Netns, stamped},
+};
 use anyhow::{Context, Result, ensure};
 use rustix::net::{
     AddressFamily, Protocol, SocketFlags, SocketType, socket_with,
@@ -62,6 +68,7 @@ impl Capture {
                 set_socket_timeout(&socket, Timeout::Recv, Some(LOOK_UP))
                     .context("set SO_RCVTIMEO")?;
                 stamped::enable(&socket)?;
+                with_offload_headers(&socket)?;
                 Ok(socket)
             })
             .with_context(what)?;
@@ -111,8 +118,10 @@ fn record(socket: &OwnedFd, mut file: BufWriter<File>, stop: &AtomicBool) -> Res
         let last = stop.load(Ordering::Relaxed);
         match stamped::receive(socket, &mut frame)? {
             Some((length, time_ns)) => {
-                file.write_all(&frame_header(time_ns, length)?)?;
-                file.write_all(&frame[..length])?;
+                for segment in engine::segments(&frame[..length]) {
+                    file.write_all(&frame_header(time_ns, segment.len())?)?;
+                    file.write_all(&segment)?;
+                }
             }
             None if last => break,
             None => {}
@@ -120,6 +129,23 @@ fn record(socket: &OwnedFd, mut file: BufWriter<File>, stop: &AtomicBool) -> Res
     }
     file.flush()?;
     lost(socket)
+}
+
+/// Has the kernel say of each frame what offloading it waits for (PACKET_VNET_HDR).
+fn with_offload_headers(socket: &OwnedFd) -> Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option's value is an int, which the kernel reads during the call.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_VNET_HDR,
+            std::ptr::from_ref(&on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    ensure!(done == 0, "set PACKET_VNET_HDR: {}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 /// Frames that found no room (PACKET_STATISTICS).
