@@ -90,6 +90,9 @@ pub struct Status {
     pub timer: TimerError,
 }
 
+/// A link's name and what passed from a to b and from b to a.
+pub type LinkCounters = (String, [DirectionCounters; 2]);
+
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
     /// A new link; its two descriptors come with it.
@@ -115,7 +118,7 @@ enum Request {
 enum Answer {
     Done,
     Refused(String),
-    Counts { links: Vec<(String, [DirectionCounters; 2])>, status: Status },
+    Counts { links: Vec<LinkCounters>, status: Status },
 }
 
 /// The engine process; dropping this ends it.
@@ -192,7 +195,7 @@ impl Engine {
     ///
     /// # Errors
     /// When the engine has ended.
-    pub fn counters(&self) -> Result<Vec<(String, [DirectionCounters; 2])>> {
+    pub fn counters(&self) -> Result<Vec<LinkCounters>> {
         self.count().map(|(links, _)| links)
     }
 
@@ -240,7 +243,7 @@ impl Engine {
         }
     }
 
-    fn count(&self) -> Result<(Vec<(String, [DirectionCounters; 2])>, Status)> {
+    fn count(&self) -> Result<(Vec<LinkCounters>, Status)> {
         match self.ask(&Request::Count, &[]).context("read the link engine's counters")? {
             Answer::Counts { links, status } => Ok((links, status)),
             other => bail!("the link engine answered {other:?}"),

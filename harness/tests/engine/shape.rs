@@ -48,8 +48,9 @@ fn a_rate_is_kept_and_what_is_too_much_waits_or_is_dropped() -> Result<()> {
     let waited = flow.max_ns.unwrap_or(0) - flow.min_ns.unwrap_or(0);
     println!("{rate} bit/s, waited {waited} ns");
     ensure!((rate / 1e8 - 1.0).abs() < 0.01, "{rate} bit/s");
-    // The queue holds 25 ms; the burst of 16 kB is gone before it fills.
-    ensure!(waited.abs_diff(25 * MS) < 2 * MS, "waited {waited} ns");
+    // The queue holds 25 ms; the burst of 16 kB is gone before it fills. A sender that is
+    // interrupted between its clock and its system call seems to have waited, too.
+    ensure!((24 * MS..30 * MS).contains(&waited), "waited {waited} ns");
     let [there, _] = pair.counters()?;
     let lost = flow.sent - flow.received.len() as u64;
     ensure!(lost == there.queue_full_packets, "{lost} missing, {there:?}");
@@ -61,7 +62,7 @@ fn a_rate_is_kept_and_what_is_too_much_waits_or_is_dropped() -> Result<()> {
 #[ignore = "needs root: run by the_engine_carries_packets"]
 fn a_trace_gives_its_rate() -> Result<()> {
     let mut shape = delayed(Duration::from_millis(1));
-    // 1500 bytes at 0.25, 0.5, 0.75 … of 4 ms: 3 in 4 ms are 9 Mbit/s of IP packets.
+    // Three packets in 4 ms are 9 Mbit/s.
     shape.trace = Some(TraceStage { opportunities_ms: vec![1, 2, 4], limit_bytes: 100_000 });
     let pair = Pair::up(&shape)?;
     let rate = offer(&pair, 12_000_000)?.rate_bps.context("nothing arrived")?;
