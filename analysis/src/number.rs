@@ -41,7 +41,8 @@ pub(crate) fn bytes(b: f64) -> String {
 fn plain(text: String, x: f64) -> String {
     // Odd files may hold 1e300, whose 300 digits would tear any table apart.
     let text = if x.abs() >= 1e7 { format!("{x:.2e}") } else { text };
-    text.replace('-', "\u{2212}")
+    let zero = !text.contains(|c: char| c.is_ascii_digit() && c != '0');
+    if zero { text.replace('-', "") } else { text.replace('-', "\u{2212}") }
 }
 
 #[cfg(test)]
@@ -54,6 +55,7 @@ mod tests {
             [62.724, 109.28, 0.0513, 0.0, -3.0].map(seconds),
             ["62.72", "109.3", "0.051", "0.00", "\u{2212}3.00"]
         );
+        assert_eq!(seconds(-1e-9), "0.000");
         assert_eq!([0.015, -0.02].map(percent), ["+1.5 %", "\u{2212}2.0 %"]);
         assert_eq!([1e8, 1_234.0, 12.0].map(bytes), ["100 MB", "1.23 kB", "12 B"]);
         assert_eq!(

@@ -23,6 +23,13 @@ pub(super) fn page(comparison: &Comparison, inputs: &[Input]) -> String {
         .rows
         .iter()
         .filter(|r| difference::METRICS.contains(&r.metric.as_str()))
+        // What is the same in every trial of both runs is no news.
+        .filter(|r| {
+            let ends = [r.baseline_ci95_low, r.baseline_ci95_high, r.ci95_low, r.ci95_high];
+            let same =
+                |end: &Option<f64>| end.is_some_and(|v| (v - r.mean).abs() <= 1e-9 * v.abs());
+            !ends.iter().all(same)
+        })
         .collect();
     let figures =
         [("turnaround_s", "turnaround time (s)"), ("response_mean_s", "mean response time (s)")];
@@ -41,7 +48,7 @@ pub(super) fn page(comparison: &Comparison, inputs: &[Input]) -> String {
             p.note {
                 "Means over the trials that are ok, with 95 % bootstrap intervals; the interval of the "
                 "difference resamples each run on its own. With it around 0 no difference is seen, which "
-                "is not to say that there is none. All metrics are in " a href="comparison.csv" { "comparison.csv" } "."
+                "is not to say that there is none. Left out: what is the same in all trials. All metrics are in " a href="comparison.csv" { "comparison.csv" } "."
             }
         }
         @for (i, figure) in figures.iter().enumerate() { (report::inline(i + 1, figure)) }

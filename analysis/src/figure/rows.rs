@@ -91,53 +91,61 @@ fn caption(what: &str, rows: &[Row], sources: Vec<String>) -> String {
 
 /// Round trips over the idle network, per interface of the client and over all trials.
 fn rtt(input: &Input) -> Option<Figure> {
-    let mut interfaces: BTreeMap<&str, (Vec<(f64, bool)>, Option<f64>)> = BTreeMap::new();
-    let drawable = |ms: &f64| (0.0..LONGEST_S).contains(ms);
-    for c in &input.calibrations {
-        let Some(ms) = c.median_rtt_ms.filter(drawable) else { continue };
-        let (points, wanted) = interfaces.entry(&c.interface).or_default();
-        points.push((ms, false));
-        *wanted = wanted.or(c.wanted_rtt_ms.filter(drawable));
-    }
+    let mut rows = measured_rtt(input);
     // Runs whose folders are gone still have the shortest round trips in their rows.
-    let from_rows = interfaces.is_empty();
-    if from_rows {
-        for (name, metric) in
-            [("first interface", "rtt_first_ms"), ("second interface", "rtt_second_ms")]
-        {
-            let times = input.trials.iter().filter_map(|t| t.number(metric)).filter(drawable);
-            let points: Vec<_> = times.map(|ms| (ms, false)).collect();
-            if !points.is_empty() {
-                interfaces.insert(name, (points, None));
-            }
-        }
+    let which = if rows.is_empty() { "Shortest" } else { "Median" };
+    if rows.is_empty() {
+        rows = recorded_rtt(input);
     }
-    let published = |i: usize| {
-        let metric = ["rtt_first_ms", "rtt_second_ms"].get(i)?;
-        let all: &[Published] = input.reference.as_ref().map_or(&[], |f| &f.figures);
-        all.iter().find(|p| p.variant.is_none() && p.metric == *metric)
-    };
-    let row =
-        |(i, (name, (points, wanted))): (usize, (&str, (Vec<(f64, bool)>, Option<f64>)))| Row {
-            name: name.into(),
-            points,
-            published: published(i).and_then(|p| range(p.min, p.mean, p.max)),
-            wanted,
-        };
-    let rows: Vec<_> = interfaces.into_iter().enumerate().map(row).take(MOST_ROWS).collect();
+    rows.truncate(MOST_ROWS);
     if rows.is_empty() {
         return None;
     }
-    let which = if from_rows { "Shortest" } else { "Median" };
+    let mut sources = Vec::new();
+    let metrics = ["rtt_first_ms", "rtt_second_ms"];
+    for (row, metric) in rows.iter_mut().zip(metrics) {
+        let all: &[Published] = input.reference.as_ref().map_or(&[], |f| &f.figures);
+        let Some(p) = all.iter().find(|p| p.variant.is_none() && p.metric == metric) else {
+            continue;
+        };
+        row.published = range(p.min, p.mean, p.max);
+        if !sources.contains(&p.at) {
+            sources.push(p.at.clone());
+        }
+    }
     let what = format!(
         "{which} round trip over the idle network before each trial, per interface of the client"
     );
-    let sources = (0..rows.len()).filter_map(published).map(|p| p.at.clone());
-    let mut sources: Vec<_> = sources.collect();
-    sources.dedup();
     let caption = caption(&what, &rows, sources);
-    let svg =
-        Strip { title: "round-trip times", x_name: "round trip (ms)", from_zero: false, rows }
-            .svg();
+    let x_name = "round trip (ms)";
+    let svg = Strip { title: "round-trip times", x_name, from_zero: false, rows }.svg();
     Some(Figure::new("rtt.svg", svg, caption))
+}
+
+fn drawable_ms(ms: &f64) -> bool {
+    (0.0..LONGEST_S).contains(ms)
+}
+
+fn measured_rtt(input: &Input) -> Vec<Row> {
+    let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
+    for c in &input.calibrations {
+        let Some(ms) = c.median_rtt_ms.filter(drawable_ms) else { continue };
+        let new =
+            || Row { name: c.interface.clone(), points: vec![], published: None, wanted: None };
+        let row = rows.entry(&c.interface).or_insert_with(new);
+        row.points.push((ms, false));
+        row.wanted = row.wanted.or(c.wanted_rtt_ms.filter(drawable_ms));
+    }
+    rows.into_values().collect()
+}
+
+fn recorded_rtt(input: &Input) -> Vec<Row> {
+    let columns = [("first interface", "rtt_first_ms"), ("second interface", "rtt_second_ms")];
+    let row = |(name, metric): (&str, &str)| {
+        let times = input.trials.iter().filter_map(|t| t.number(metric)).filter(drawable_ms);
+        let points: Vec<_> = times.map(|ms| (ms, false)).collect();
+        let row = Row { name: name.into(), points, published: None, wanted: None };
+        (!row.points.is_empty()).then_some(row)
+    };
+    columns.into_iter().filter_map(row).collect()
 }

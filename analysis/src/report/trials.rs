@@ -8,7 +8,7 @@ use maud::{Markup, html};
 use std::{fs, path::Path};
 
 /// Trials that are shown without a click.
-const OPEN: usize = 60;
+const OPEN: usize = 120;
 /// Links of one trial.
 const MOST_LINKS: usize = 8;
 /// Folders below a trial's that are looked into.
