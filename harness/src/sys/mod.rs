@@ -9,5 +9,5 @@ pub mod offload;
 pub mod ping;
 pub mod process;
 pub mod qdisc;
-mod stamped;
+pub mod stamped;
 pub mod tap;
