@@ -165,7 +165,7 @@ async fn an_interrupted_run_is_resumed_where_it_stopped() {
     assert_eq!(go(&plan, &again, &fake, 1).await, Ending::Ok);
     assert_eq!(rows(&dir), planned(&plan), "every trial once");
     let seen = fake.seen.into_inner();
-    assert_eq!(seen.len(), 6);
+    assert_eq!(seen.len(), planned(&plan).len() - 4);
     assert!(seen[0].1.ends_with("1.2"), "the cut-off attempt is kept: {:?}", seen[0].1);
     assert!(seen[1].1.ends_with("1") || seen[1].1.ends_with("2"));
 }

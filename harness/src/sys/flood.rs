@@ -7,9 +7,10 @@
 use super::{netns::Netns, stamped};
 use anyhow::{Context, Result, ensure};
 use limosa_record::clock::now_ns;
-use rustix::net::sockopt::set_socket_recv_buffer_size_force;
+use rustix::net::sockopt::{set_socket_recv_buffer_size_force, set_socket_send_buffer_size_force};
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::AsRawFd,
     thread,
     time::Duration,
 };
@@ -38,17 +39,27 @@ pub struct Flow {
     pub sent: u64,
     /// Sequence numbers received, in order of arrival.
     pub received: Vec<u64>,
+    /// When each of them arrived, in nanoseconds since the first was sent.
+    pub arrived_ns: Vec<i64>,
+    /// One-way time of each of them in nanoseconds.
+    pub one_way_ns: Vec<u64>,
     /// Bits per second received after the warm-up, Ethernet headers included; nothing if fewer
     /// than two datagrams came then.
     pub rate_bps: Option<f64>,
     /// The shortest one-way time in nanoseconds, usually that of the first datagrams.
     pub min_ns: Option<u64>,
-    /// The median one-way time after the warm-up in nanoseconds: under overload, less the shortest, it
-    /// is the wait in a full queue.
-    pub median_ns: Option<u64>,
     /// The longest one-way time in nanoseconds; less the shortest, it is the longest wait in a queue.
     pub max_ns: Option<u64>,
 }
+
+/// Datagrams that are sent at once at most, when that many are due.
+const TRAIN_PACKETS: usize = 16;
+
+/// More than any queue and delay line holds.
+const SEND_BUFFER_BYTES: usize = 256 << 20;
+
+/// The sender looks at the time at least this often.
+const LONGEST_SLEEP: Duration = Duration::from_micros(500);
 
 /// Receiving stops after a silence of this length behind the last datagram.
 const SILENCE: Duration = Duration::from_millis(500);
@@ -61,6 +72,10 @@ pub fn flood(sender: &Netns, receiver: &Netns, flood: &Flood) -> Result<Flow> {
     let what = || format!("flood {} from {}", flood.to, flood.from);
     let receiving = receiver.run(|| listen(flood.to)).with_context(what)?;
     let sending = sender.run(|| Ok(UdpSocket::bind((flood.from, 0))?)).with_context(what)?;
+    // On veth pairs what waits or flies in the network still counts as the sender's; a small buffer
+    // would hold the sender back instead of filling the queue.
+    set_socket_send_buffer_size_force(&sending, SEND_BUFFER_BYTES).with_context(what)?;
+    send_trains(&sending, payload).with_context(what)?;
     sending.connect(receiving.local_addr().with_context(what)?).with_context(what)?;
     thread::scope(|scope| {
         let sender = scope.spawn(move || send(&sending, payload, flood));
@@ -80,11 +95,11 @@ fn listen(to: IpAddr) -> Result<UdpSocket> {
 }
 
 fn send(socket: &UdpSocket, payload: usize, flood: &Flood) -> Result<u64> {
-    let mut packet = vec![0; payload];
+    let mut train = vec![0; payload * TRAIN_PACKETS];
     let start = now_ns();
     let end = start + i64::try_from(flood.duration.as_nanos())?;
     let bits = u128::from(flood.frame_bytes) * 8;
-    let mut sent = 0;
+    let mut sent = 0_u64;
     loop {
         let now = now_ns();
         if now >= end {
@@ -93,14 +108,34 @@ fn send(socket: &UdpSocket, payload: usize, flood: &Flood) -> Result<u64> {
         let elapsed = u128::from((now - start).unsigned_abs());
         let due = elapsed * u128::from(flood.rate_bps) / 1_000_000_000 / bits;
         while u128::from(sent) <= due {
-            packet[..8].copy_from_slice(&sent.to_ne_bytes());
-            packet[8..16].copy_from_slice(&now_ns().to_ne_bytes());
-            // The path drops what it cannot carry; a full socket buffer is part of it.
-            let _ = socket.send(&packet);
-            sent += 1;
+            let count = usize::try_from(due - u128::from(sent) + 1)?.min(TRAIN_PACKETS);
+            let now = now_ns();
+            for packet in train.chunks_mut(payload).take(count) {
+                packet[..8].copy_from_slice(&sent.to_ne_bytes());
+                packet[8..16].copy_from_slice(&now.to_ne_bytes());
+                sent += 1;
+            }
+            // The path drops what it cannot carry.
+            let _ = socket.send(&train[..count * payload]);
         }
-        thread::sleep(Duration::from_micros(500));
+        let next_ns = u128::from(sent) * bits * 1_000_000_000 / u128::from(flood.rate_bps);
+        let wait = next_ns.saturating_sub(u128::from((now_ns() - start).unsigned_abs()));
+        thread::sleep(Duration::from_nanos(u64::try_from(wait)?).min(LONGEST_SLEEP));
     }
+}
+
+/// Lets the kernel cut one long send up into datagrams (UDP_SEGMENT), so that a sender which is late
+/// catches up.
+fn send_trains(socket: &UdpSocket, payload: usize) -> Result<()> {
+    let size = libc::c_int::try_from(payload)?;
+    let length = libc::socklen_t::try_from(size_of_val(&size))?;
+    // SAFETY: the kernel reads one int, which outlives the call.
+    let done = unsafe {
+        let value = std::ptr::from_ref(&size).cast();
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, value, length)
+    };
+    ensure!(done == 0, "set UDP_SEGMENT: {}", std::io::Error::last_os_error());
+    Ok(())
 }
 
 struct Arrival {
@@ -139,8 +174,6 @@ fn summary(sent: u64, arrivals: &[Arrival], flood: &Flood) -> Flow {
         (span(flood.warmup)..span(flood.duration)).contains(&(a.received_ns - first_sent))
     };
     let window: Vec<i64> = arrivals.iter().filter(within).map(|a| a.received_ns).collect();
-    let mut waits: Vec<u64> = arrivals.iter().filter(within).map(one_way).collect();
-    waits.sort_unstable();
     let rate_bps = match window[..] {
         [first, .., last] if last > first => {
             // The first one's bits passed before the clock started.
@@ -152,9 +185,10 @@ fn summary(sent: u64, arrivals: &[Arrival], flood: &Flood) -> Flow {
     Flow {
         sent,
         received: arrivals.iter().map(|a| a.sequence).collect(),
+        arrived_ns: arrivals.iter().map(|a| a.received_ns - first_sent).collect(),
+        one_way_ns: arrivals.iter().map(one_way).collect(),
         rate_bps,
         min_ns: arrivals.iter().map(one_way).min(),
-        median_ns: waits.get(waits.len() / 2).copied(),
         max_ns: arrivals.iter().map(one_way).max(),
     }
 }

@@ -14,5 +14,5 @@ pub mod ping;
 pub mod process;
 pub mod qdisc;
 pub mod rtc;
-pub(crate) mod stamped;
+pub mod stamped;
 pub mod tap;

@@ -16,7 +16,10 @@ use std::{
 };
 
 /// Asks the kernel for times of arrival on a socket.
-pub(crate) fn enable(socket: impl AsFd) -> Result<()> {
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn enable(socket: impl AsFd) -> Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the option's value is an int, which the kernel reads during the call.
     let done = unsafe {
@@ -33,7 +36,10 @@ pub(crate) fn enable(socket: impl AsFd) -> Result<()> {
 
 /// Length and time of arrival (nanoseconds since 1970) of the next packet; nothing if the socket's
 /// timeout passes without one.
-pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Option<(usize, i64)>> {
+///
+/// # Errors
+/// When the socket fails.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Option<(usize, i64)>> {
     // Control messages are laid out in units of size_t; 64 bytes hold one timespec's.
     let mut control = [0u64; 8];
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
