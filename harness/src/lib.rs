@@ -4,6 +4,7 @@
 //! the rest runs the experiment. See README.md for the whole picture.
 
 pub mod action;
+pub mod bench;
 pub mod cache;
 pub mod calibrate;
 pub mod capture;

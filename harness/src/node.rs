@@ -48,6 +48,8 @@ pub struct Node {
     name: String,
     folder: PathBuf,
     kept: PathBuf,
+    /// Where it answers requests, on the loopback of its place.
+    control: SocketAddr,
     place: RefCell<String>,
     process: RefCell<Rc<Process>>,
     /// Between checkpoint and restore its end is no accident.
@@ -89,6 +91,7 @@ impl Node {
             name: name.into(),
             folder: folder.into(),
             kept: kept.into(),
+            control: config.control(),
             place: RefCell::new(place.into()),
             process: RefCell::new(Rc::new(process)),
             moving: Cell::new(false),
@@ -96,7 +99,7 @@ impl Node {
         };
         tokio::select! {
             state = node.ended() => bail!(node.early_end(state)),
-            answer = ask(lab.place(place)?, &Request::Status, READY_LIMIT) => {
+            answer = ask(lab.place(place)?, node.control, &Request::Status, READY_LIMIT) => {
                 answer.with_context(|| node.told(format!("node `{name}` never said ready")))?;
             }
         }
@@ -114,7 +117,7 @@ impl Node {
     /// When it does not answer in time, or answers that it cannot.
     pub async fn ask(&self, lab: &Lab, request: &Request) -> Result<Reply> {
         let place = self.place.borrow().clone();
-        ask(lab.place(&place)?, request, ANSWER_LIMIT)
+        ask(lab.place(&place)?, self.control, request, ANSWER_LIMIT)
             .await
             .with_context(|| format!("ask node `{}`", self.name))
     }
@@ -221,6 +224,7 @@ impl Node {
             // Its stdout and stderr are still those of the original.
             folder: self.folder.clone(),
             kept,
+            control: self.control,
             place: RefCell::new(place.into()),
             process: RefCell::new(Rc::new(process)),
             moving: Cell::new(false),
@@ -254,7 +258,7 @@ impl Node {
         let place = self.place.borrow().clone();
         if process.try_wait()?.is_none() {
             // A node that does not answer is killed below.
-            let _ = ask(lab.place(&place)?, &Request::Stop, ASK_AGAIN).await;
+            let _ = ask(lab.place(&place)?, self.control, &Request::Stop, ASK_AGAIN).await;
             let _ = tokio::time::timeout(STOP_GRACE, process.wait()).await;
         }
         Ok(process.kill().await?)
@@ -262,10 +266,15 @@ impl Node {
 }
 
 /// One question, one answer, over UDP on the namespace's loopback.
-async fn ask(netns: &Netns, request: &Request, limit: Duration) -> Result<Reply> {
+async fn ask(
+    netns: &Netns,
+    control: SocketAddr,
+    request: &Request,
+    limit: Duration,
+) -> Result<Reply> {
     let socket = netns.run(|| {
         let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        socket.connect(CONTROL)?;
+        socket.connect(control)?;
         socket.set_nonblocking(true)?;
         Ok(socket)
     })?;

@@ -26,6 +26,16 @@ pub enum NodeConfig {
     Client(ClientConfig),
 }
 
+impl NodeConfig {
+    /// Where it answers control requests (loopback).
+    pub fn control(&self) -> SocketAddr {
+        match self {
+            Self::Server(server) => server.control,
+            Self::Client(client) => client.control,
+        }
+    }
+}
+
 /// The configuration of a server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
