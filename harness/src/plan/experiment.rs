@@ -311,6 +311,7 @@ fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Trans
         qlog: own.qlog.or(common.qlog).unwrap_or(false),
         key_log: own.key_log.or(common.key_log).unwrap_or(false),
         early_data: false,
+        initial_window_bytes: None,
     }
 }
 
