@@ -299,6 +299,9 @@ pub struct Transport {
     /// Write the TLS secrets of each connection, for Wireshark.
     #[serde(default)]
     pub key_log: Option<bool>,
+    /// Congestion window of a new path; the profile's own when left out.
+    #[serde(default)]
+    pub initial_window: Option<Size>,
     /// Schemes with two servers: send the first requests to the new one with the first flight
     /// (0-RTT). Such data can be replayed, so it is off when left out.
     #[serde(default)]

@@ -36,7 +36,7 @@ pub(crate) const PUSH_KEEP_ALIVE: Duration = Duration::from_millis(100);
 const PUSH_IDLE: Duration = Duration::from_secs(60);
 
 /// A configuration for the connection between two servers.
-pub(crate) fn between_servers() -> anyhow::Result<Arc<TransportConfig>> {
+pub(crate) fn between_servers(transport: &Transport) -> anyhow::Result<Arc<TransportConfig>> {
     let mut config = TransportConfig::default();
     config
         .max_idle_timeout(Some(IdleTimeout::try_from(PUSH_IDLE)?))
@@ -44,6 +44,7 @@ pub(crate) fn between_servers() -> anyhow::Result<Arc<TransportConfig>> {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(4 * STREAM_WINDOW))
         .send_window(u64::from(PUSH_WINDOW))
+        .congestion_controller_factory(congestion::between_servers(transport))
         .max_concurrent_uni_streams(VarInt::from_u32(REQUESTS));
     Ok(Arc::new(config))
 }

@@ -66,6 +66,19 @@ fn dual_path_with_the_new_server_far_away() {
     whole(Scheme::DualPath, Delays::ms(5, 60, 30), 2);
 }
 
+/// Delays, and so who hears what first, from a seed.
+#[test]
+fn exactly_one_answers_under_random_delays() {
+    let runs: Vec<_> = (1..=6_u64)
+        .map(|seed| {
+            let ms = move |n: u64| 1 + (seed * 7_919 * n) % 61;
+            let scheme = if seed % 3 == 0 { Scheme::PostCopy } else { Scheme::DualPath };
+            std::thread::spawn(move || whole(scheme, Delays::ms(ms(3), ms(5), ms(7)), seed))
+        })
+        .collect();
+    runs.into_iter().for_each(|run| _ = run.join().unwrap());
+}
+
 #[test]
 fn post_copy_has_a_round_trip_without_service_and_pulls_what_is_missing() {
     let rows = whole(Scheme::PostCopy, Delays::ms(10, 20, 40), 3);

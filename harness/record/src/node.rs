@@ -177,6 +177,11 @@ pub struct Transport {
     /// other server, because both know the same sessions.
     #[serde(default)]
     pub early_data: bool,
+    /// The congestion window that a path and the connection between two servers begin with, in
+    /// bytes; `None` for the profile's own. A model without congestion control is only met when
+    /// slow start is out of the way.
+    #[serde(default)]
+    pub initial_window_bytes: Option<u64>,
 }
 
 /// What a client leaves as `result.json` when it ends, whatever way it ended.

@@ -155,5 +155,6 @@ fn transport() -> Transport {
         qlog: false,
         key_log: false,
         early_data: false,
+        initial_window_bytes: None,
     }
 }

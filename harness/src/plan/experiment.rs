@@ -347,5 +347,6 @@ fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Trans
         qlog: own.qlog.or(common.qlog).unwrap_or(false),
         key_log: own.key_log.or(common.key_log).unwrap_or(false),
         early_data: own.early_data.or(common.early_data).unwrap_or(false),
+        initial_window_bytes: own.initial_window.or(common.initial_window).map(|s| s.0),
     }
 }

@@ -22,17 +22,24 @@ const INITIAL_WINDOW: u64 = 12_000;
 /// A factory as noq's transport configuration wants it.
 pub(crate) type Factory = Arc<dyn ControllerFactory + Send + Sync>;
 
+/// Cubic for the connection between two servers, whatever the clients' connections use.
+pub(crate) fn between_servers(transport: &Transport) -> Factory {
+    let mut cubic = CubicConfig::default();
+    transport.initial_window_bytes.map(|bytes| cubic.initial_window(bytes));
+    Arc::new(cubic)
+}
+
 /// A fresh factory, to be used for one connection only.
 pub(crate) fn factory(transport: &Transport) -> Factory {
-    let initial_window = match transport.profile {
+    let initial_window = transport.initial_window_bytes.unwrap_or(match transport.profile {
         Profile::Modern => INITIAL_WINDOW,
         Profile::Paper2025 => cap::INITIAL_WINDOW,
-    };
+    });
     let olia = |variant| -> Factory { Arc::new(olia::OliaFactory::new(variant, initial_window)) };
     let inner = match transport.congestion {
         Congestion::Cubic => {
             let mut cubic = CubicConfig::default();
-            if transport.profile == Profile::Paper2025 {
+            if transport.profile == Profile::Paper2025 || transport.initial_window_bytes.is_some() {
                 cubic.initial_window(initial_window);
             }
             Arc::new(cubic)

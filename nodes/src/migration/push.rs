@@ -55,7 +55,7 @@ pub(crate) async fn run(pusher: Pusher) {
         let why = match pusher.connect().await {
             Ok(connection) => {
                 let ended = pusher.session(&connection, &mut pace).await;
-                pusher.shared.with(|service| service.connected(None));
+                pusher.shared.with(|service| service.disconnected());
                 connection.close(VarInt::from_u32(0), b"over");
                 let why = ended.err().map_or("over".into(), |error| format!("{error:#}"));
                 pusher.events.now(event::PUSH_LOST, why.clone());
@@ -98,7 +98,7 @@ impl Pusher {
             if let Some(origin) = service.origin() {
                 origin.link_rtt(connection.rtt(PathId::ZERO).unwrap_or_default());
             }
-            service.connected(Some((line, held)));
+            service.connected(line, &held);
         });
         let talk = async {
             while let Some(message) = said.recv().await {

@@ -338,17 +338,17 @@ impl Service {
         self.changed = true;
     }
 
-    /// Old server: the new one can be reached and holds this, or `None` when the line is dead.
-    pub(crate) fn connected(
-        &mut self,
-        line: Option<(UnboundedSender<ToTarget>, Vec<(Id, Version)>)>,
-    ) {
+    /// Old server: the new one can be reached, over this line, and holds this.
+    pub(crate) fn connected(&mut self, line: UnboundedSender<ToTarget>, held: &[(Id, Version)]) {
         let Role::Origin(origin) = &mut self.role else { return };
-        self.to_target = line.map(|(line, held)| {
-            origin.connected(&held, Instant::now());
-            line
-        });
+        origin.connected(held, Instant::now());
+        self.to_target = Some(line);
         self.changed = true;
+    }
+
+    /// Old server: the line to the new one is dead.
+    pub(crate) fn disconnected(&mut self) {
+        self.to_target = None;
     }
 
     /// Old server: the state machine.

@@ -96,7 +96,7 @@ impl Server {
         }
         tokio::spawn(self.clone().accept(endpoint));
         let mut config = noq::ServerConfig::with_crypto(tls::push_server(&self.config, store)?);
-        config.transport_config(transport::between_servers()?);
+        config.transport_config(transport::between_servers(&self.config.transport)?);
         let port = Arc::new(Port::bind(target.migration)?);
         let endpoint = super::open(&port, config)?;
         let task =
@@ -120,7 +120,7 @@ impl Server {
             SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
         };
         let mut config = noq::ClientConfig::new(tls::push_client(&self.config, store)?);
-        config.transport_config(transport::between_servers()?);
+        config.transport_config(transport::between_servers(&self.config.transport)?);
         let port = Arc::new(Port::bind(any)?);
         let endpoint = Endpoint::new_with_abstract_socket(
             tls::endpoint()?,

@@ -107,6 +107,7 @@ impl Pair {
             qlog: true,
             key_log: true,
             early_data: false,
+            initial_window_bytes: None,
         };
         let server_address = free_address();
         Self {

@@ -265,7 +265,7 @@ async fn released(connection: &Connection) {
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Begins a handshake from one of the client's interfaces, over a socket of its own.
