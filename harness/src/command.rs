@@ -8,7 +8,9 @@ mod show;
 use crate::{
     cli::{Cli, Command, exit},
     doctor::NotReady,
-    engine, setup,
+    engine,
+    run::Changed,
+    setup,
     spec::SpecError,
 };
 use anyhow::Result;
@@ -38,7 +40,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.downcast_ref::<SpecError>().is_some() {
+    if error.downcast_ref::<SpecError>().is_some() || error.is::<Changed>() {
         exit::BAD_FILE
     } else if error.downcast_ref::<NotReady>().is_some() || disk_is_full(error) {
         exit::NOT_READY

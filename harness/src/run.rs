@@ -6,13 +6,14 @@ use crate::{
     progress::Progress,
     verdict::Verdict,
 };
-use anyhow::{Context, bail};
+use anyhow::Context;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use limosa_record::{
     clock,
     dir::{RunDir, point_latest, write_whole},
     row::{self, EventRow, RequestRow, RowFile, ThroughputRow, TrialRow},
 };
+use serde_json::Value;
 use std::{
     cell::Cell,
     collections::{BTreeMap, HashSet},
@@ -98,11 +99,11 @@ pub fn prepare(
         let run = RunDir::new(latest);
         let before = fs::read_to_string(run.plan())
             .with_context(|| format!("read {}", run.plan().display()))?;
-        if let Some(difference) = first_difference(&before, &plan_json) {
-            bail!(
-                "the experiment has changed since {} was begun: {difference}\n  hint: run it without --resume",
-                run.root().display()
-            );
+        let before = serde_json::from_str(&before)
+            .with_context(|| format!("read {}", run.plan().display()))?;
+        if let Some(difference) = first_difference(&before, &serde_json::to_value(plan)?) {
+            let run = run.root().display().to_string();
+            return Err(Changed { run, difference }.into());
         }
         return Ok(run);
     }
@@ -145,17 +146,37 @@ fn new_run_dir(home: &Path) -> anyhow::Result<RunDir> {
     unreachable!("numbers do not end")
 }
 
-fn first_difference(before: &str, now: &str) -> Option<String> {
-    let (mut old, mut new) = (before.lines(), now.lines());
-    loop {
-        match (old.next(), new.next()) {
-            (None, None) => return None,
-            (a, b) if a == b => {}
-            (a, b) => {
-                let show = |l: Option<&str>| l.map_or("nothing".into(), |l| l.trim().to_owned());
-                return Some(format!("it was {}, it is {}", show(a), show(b)));
-            }
+/// `--resume` with another experiment than the run was begun with; exit code 3.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the experiment has changed since {run} was begun: {difference}\n  hint: run it without --resume"
+)]
+pub struct Changed {
+    run: String,
+    difference: String,
+}
+
+/// Where two plans differ first: `variants.quic.timeline: was there, is not`.
+fn first_difference(before: &Value, now: &Value) -> Option<String> {
+    let inner = |key: String, a: Option<&Value>, b: Option<&Value>| match (a, b) {
+        (Some(a), Some(b)) => first_difference(a, b).map(|d| match d.strip_prefix(": ") {
+            Some(leaf) => format!("{key}: {leaf}"),
+            None => format!("{key}.{d}"),
+        }),
+        (Some(_), None) => Some(format!("{key}: was there, is not")),
+        (None, _) => Some(format!("{key}: was not there, is")),
+    };
+    match (before, now) {
+        (a, b) if a == b => None,
+        (Value::Object(a), Value::Object(b)) => {
+            let added = b.keys().filter(|key| !a.contains_key(*key));
+            let mut keys = a.keys().chain(added);
+            keys.find_map(|key| inner(key.clone(), a.get(key), b.get(key)))
         }
+        (Value::Array(a), Value::Array(b)) => {
+            (0..a.len().max(b.len())).find_map(|i| inner(i.to_string(), a.get(i), b.get(i)))
+        }
+        (a, b) => Some(format!(": was {a}, is {b}")),
     }
 }
 

@@ -76,7 +76,9 @@ pub(super) fn engine(bench: &Bench) -> Result<Figures> {
     let figures = engine::measure::measure(&bench.program, &bench.work.path().join("engine.log"))?;
     Ok([
         ("engine_packets_per_s", figures.packets_per_second),
+        ("engine_full_cpu_per_packet_us", figures.cpu_per_packet_full_ns / 1e3),
         ("engine_cpu_per_packet_us", figures.cpu_per_packet_ns / 1e3),
+        ("engine_lone_cpu_per_packet_us", figures.cpu_per_lone_packet_ns / 1e3),
         ("engine_timer_p99_ms", figures.timer_p99_ns as f64 / 1e6),
     ]
     .into())

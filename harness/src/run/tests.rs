@@ -177,7 +177,10 @@ fn a_changed_experiment_is_not_resumed() {
     let mut changed = plan.clone();
     changed.narrow(Some(3), &[]);
     let error = prepare(results.path(), &changed, "e", "t", true).unwrap_err().to_string();
-    assert!(error.contains("has changed") && error.contains("\"repetitions\": 3"), "{error}");
+    assert!(
+        error.contains("has changed") && error.contains("experiment.repetitions: was 2, is 3"),
+        "{error}"
+    );
     let nothing = tempfile::tempdir().unwrap();
     let error = prepare(nothing.path(), &plan, "e", "t", true).unwrap_err().to_string();
     assert!(error.contains("nothing to resume"), "{error}");

@@ -1,4 +1,5 @@
-//! The body of the download: saved, hashed and timed as it arrives.
+//! The body of the download: saved and timed as it arrives, hashed when it is over, so that the
+//! hash takes no time from the transfer.
 
 use crate::{events::Events, tls::hex};
 use anyhow::{Context, Result};
@@ -6,18 +7,20 @@ use limosa_record::{clock, row::event};
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
-    io::{Seek, Write},
+    io::{self, BufWriter, Seek, Write},
     path::Path,
 };
 
 /// A time without a byte of the body that is worth an event, in ns.
 const GAP_NS: i64 = 100_000_000;
 
+/// Bytes that are written at a time: a call per packet would take as long as the packet.
+const WRITE_BYTES: usize = 256 * 1024;
+
 /// The file being downloaded.
 #[derive(Debug)]
 pub(crate) struct Body {
-    file: File,
-    hasher: Sha256,
+    file: BufWriter<File>,
     bytes: u64,
     last_byte_ns: Option<i64>,
     longest_gap_ns: Option<i64>,
@@ -40,16 +43,18 @@ pub(crate) struct Summary {
 impl Body {
     /// Creates or empties the file.
     pub(crate) fn create(path: &Path, events: Events) -> Result<Self> {
-        let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(path);
+        let file = file.with_context(|| format!("create {}", path.display()))?;
+        let file = BufWriter::with_capacity(WRITE_BYTES, file);
         let (last_byte_ns, longest_gap_ns) = (None, None);
-        Ok(Self { file, hasher: Sha256::new(), bytes: 0, last_byte_ns, longest_gap_ns, events })
+        Ok(Self { file, bytes: 0, last_byte_ns, longest_gap_ns, events })
     }
 
     /// Forgets what has arrived; the stall goes on until the next byte.
     pub(crate) fn restart(&mut self) -> Result<()> {
-        self.file.set_len(0).context("empty the file again")?;
+        self.file.flush().context("save the body")?;
+        self.file.get_ref().set_len(0).context("empty the file again")?;
         self.file.rewind()?;
-        self.hasher = Sha256::new();
         self.bytes = 0;
         Ok(())
     }
@@ -58,7 +63,6 @@ impl Body {
     pub(crate) fn add(&mut self, chunk: &[u8]) -> Result<u64> {
         self.arrived(clock::now_ns());
         self.file.write_all(chunk).context("save the body")?;
-        self.hasher.update(chunk);
         self.bytes += chunk.len() as u64;
         Ok(self.bytes)
     }
@@ -80,15 +84,22 @@ impl Body {
     }
 
     /// What has become of it.
-    pub(crate) fn summary(self) -> Summary {
+    ///
+    /// # Errors
+    /// When the file cannot be written or read.
+    pub(crate) fn summary(mut self) -> Result<Summary> {
+        // Seeking writes what is still to be written.
+        self.file.rewind().context("save the body")?;
+        let mut hasher = Sha256::new();
+        io::copy(self.file.get_mut(), &mut hasher).context("read the body again")?;
         let mut sha256 = String::new();
-        hex(&mut sha256, &self.hasher.finalize());
-        Summary {
+        hex(&mut sha256, &hasher.finalize());
+        Ok(Summary {
             bytes: self.bytes,
             sha256,
             last_byte_ns: self.last_byte_ns,
             longest_gap_ns: self.longest_gap_ns,
-        }
+        })
     }
 }
 
@@ -107,8 +118,8 @@ mod tests {
         body.restart().unwrap();
         body.last_byte_ns = body.last_byte_ns.map(|ns| ns - 30_000_000_000);
         body.add(b"abc").unwrap();
+        let summary = body.summary().unwrap();
         assert_eq!(std::fs::read(folder.path().join("body")).unwrap(), b"abc");
-        let summary = body.summary();
         assert_eq!(summary.bytes, 3);
         assert!(summary.sha256.starts_with("ba7816bf8f01cfea414140de5dae2223"));
         assert!(summary.longest_gap_ns >= Some(30_000_000_000));

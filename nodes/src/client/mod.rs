@@ -162,7 +162,7 @@ impl Client {
         body: Body,
         error: Option<&anyhow::Error>,
     ) -> Result<()> {
-        let summary = body.summary();
+        let summary = body.summary()?;
         let mut result = ClientResult {
             error: error.map(|e| format!("{e:#}")),
             handshake_started_ns,
