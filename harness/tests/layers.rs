@@ -18,6 +18,11 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
     ("harness/src/plan", &["crate::sys", "crate::lab", "crate::run"]),
     ("harness/src/timeline.rs", &["crate::sys", "crate::lab", "crate::node"]),
     ("harness/src/run.rs", &["crate::sys", "crate::lab", "crate::node", "crate::trial"]),
+    (
+        "harness/src/debian",
+        &["crate::guest", "crate::lab", "crate::plan", "crate::spec", "crate::sys", "crate::setup"],
+    ),
+    ("harness/src/lab", &["crate::node", "crate::trial", "crate::run", "crate::doctor"]),
     ("harness/src/guest", &["crate::lab", "crate::plan", "crate::spec", "crate::trial"]),
 ];
 
