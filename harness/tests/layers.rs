@@ -33,6 +33,11 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         "harness/src/verdict",
         &["crate::plan", "crate::lab", "crate::node", "crate::trial", "crate::run"],
     ),
+    (
+        "harness/src/debian",
+        &["crate::guest", "crate::lab", "crate::plan", "crate::spec", "crate::sys", "crate::setup"],
+    ),
+    ("harness/src/lab", &["crate::node", "crate::trial", "crate::run", "crate::doctor"]),
     ("harness/src/guest", &["crate::lab", "crate::plan", "crate::spec", "crate::trial"]),
 ];
 
