@@ -66,6 +66,29 @@ fn a_report_of_something_else_says_what_a_run_directory_is() {
 }
 
 #[test]
+fn two_runs_are_compared_without_root() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = ["before", "after"].map(|name| folder.path().join(name));
+    for (run, turnaround) in runs.iter().zip(["1.5", "2.5"]) {
+        fs::create_dir(run).unwrap();
+        let text = format!(
+            "experiment,variant,repetition,seed,status,scheme,turnaround_s,started_utc,folder\n\
+             e,quic,1,1,ok,quic,{turnaround},,\ne,quic,2,1,ok,quic,{turnaround},,\n"
+        );
+        fs::write(run.join("trials.csv"), text).unwrap();
+    }
+    let output = limosa().arg("report").args(&runs).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let told = text(&output.stdout);
+    assert!(told.contains("+1.000 to +1.000") && told.contains("differs"), "{told}");
+    assert!(runs[1].join("comparison.html").exists() && runs[0].join("report.html").exists());
+
+    let output = limosa().args(["report", "--json"]).args(&runs).output().unwrap();
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows[0]["difference"], 1.0);
+}
+
+#[test]
 fn the_help_names_every_command() {
     let output = limosa().arg("--help").output().unwrap();
     insta::assert_snapshot!(text(&output.stdout));

@@ -193,3 +193,25 @@ fn two_runs_in_one_second_do_not_share_a_directory() {
     let two = prepare(results.path(), &plan, "e", "t", false).unwrap();
     assert_ne!(one, two);
 }
+
+/// The report tells the command that repeats a run in its own folder: it must find everything there.
+#[test]
+fn a_run_directory_can_be_run_again() {
+    let results = tempfile::tempdir().unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../experiments/nakano-2025.yaml");
+    let (experiment, topology) = spec::load_experiment(&file).unwrap();
+    let plan = plan::resolve(&experiment, &topology).unwrap();
+    let run = prepare(results.path(), &plan, &experiment.text, &topology.text, false).unwrap();
+    take_reference(&file, &run).unwrap();
+    let (again, topology) = spec::load_experiment(&run.experiment()).unwrap();
+    assert_eq!(plan::resolve(&again, &topology).unwrap().network, plan.network);
+
+    let published = fs::read(run.reference()).unwrap();
+    assert_eq!(published, fs::read(file.with_extension("reference.yaml")).unwrap());
+    let other = prepare(results.path(), &plan, &again.text, &topology.text, false).unwrap();
+    take_reference(&run.experiment(), &other).unwrap();
+    assert_eq!(fs::read(other.reference()).unwrap(), published);
+    fs::remove_file(other.reference()).unwrap();
+    take_reference(&file.with_file_name("quickstart.yaml"), &other).unwrap();
+    assert!(!other.reference().exists(), "nothing is published about the quickstart");
+}
