@@ -13,12 +13,15 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+/// A direction's shape in words: rate, and delay.
+type Wish = (Option<String>, String);
+
 /// All shaped links, and the process that carries them; dropping this takes the links away.
 #[derive(Debug)]
 pub(super) struct UserLinks {
     engine: Engine,
-    /// What both directions were last told to be, in words: rate, and delay.
-    wishes: Mutex<IndexMap<String, [(Option<String>, String); 2]>>,
+    /// What both directions were last told to be.
+    wishes: Mutex<IndexMap<String, [Wish; 2]>>,
 }
 
 impl UserLinks {
@@ -97,14 +100,14 @@ impl UserLinks {
     }
 }
 
-fn wish(shape: &ShapePlan) -> (Option<String>, String) {
+fn wish(shape: &ShapePlan) -> Wish {
     (shape.rate_text(), shape.delay_text())
 }
 
 fn status(
     link: &str,
     direction: &str,
-    (rate, delay): (Option<String>, String),
+    (rate, delay): Wish,
     counters: DirectionCounters,
 ) -> DirectionStatus {
     let c = &counters;

@@ -41,7 +41,6 @@ pub struct CopyPlan {
 }
 
 /// What a step does.
-#[expect(clippy::large_enum_variant, reason = "a timeline has a handful of steps")]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {

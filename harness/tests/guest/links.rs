@@ -209,7 +209,7 @@ fn losses_are_the_same() -> Result<()> {
         (50.0 / 31.0, "burst_loss: {to_bad: 1%, to_good: 30%, loss_in_bad: 50%}"),
         (1000.0 / 60.0, "burst_loss: {to_bad: 2%, to_good: 10%}"),
     ] {
-        let flows = pairs.with(&format!("delay: 1ms, {shape}").trim_end_matches(", "), |lab| {
+        let flows = pairs.with(format!("delay: 1ms, {shape}").trim_end_matches(", "), |lab| {
             pairs.offer(lab, SMALL_FRAME_BYTES, 4_000_000, [0, 3_000])
         })?;
         // How much the bursts widen the interval: (1 + λ) / (1 − λ) for a chain of two states,

@@ -93,11 +93,11 @@ fn a_copy_never_sends_under_its_origins_keys() {
     // One connection's keys are one server's: whoever sent first under them is the only sender.
     let reused = wire::reused(packets);
     assert!(reused.is_empty(), "{} packet numbers were used twice: {:?}", reused.len(), reused[0]);
-    for at in 0..keys.len() {
+    for (at, keys) in keys.iter().enumerate() {
         let mut senders: Vec<_> = packets.iter().filter(|p| p.keys == at).map(|p| p.from).collect();
         senders.sort();
         senders.dedup();
-        assert!(senders.len() < 2, "{} was used by {senders:?}", keys[at].name);
+        assert!(senders.len() < 2, "{} was used by {senders:?}", keys.name);
     }
 }
 
