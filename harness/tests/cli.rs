@@ -25,7 +25,7 @@ fn a_plan_goes_to_stdout_and_needs_no_root() {
 fn a_plan_as_json_can_be_read_again() {
     let output = limosa().args(["plan", "experiments/quickstart.yaml", "--json"]).output().unwrap();
     let plan: limosa::plan::Plan = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(plan.trials.len(), 2);
+    assert_eq!(plan.trials.len(), 5);
 }
 
 #[test]
