@@ -38,7 +38,7 @@ fn the_nakano_plan_is_the_papers() {
     let file = root().join("experiments/nakano-2025.yaml");
     let (experiment, topology) = spec::load_experiment(&file).unwrap();
     let plan = plan::resolve(&experiment, &topology).unwrap();
-    assert_eq!(plan.trials.len(), 100);
+    assert_eq!(plan.trials.len(), 160);
     assert_eq!(plan.variants["quic-migrate"].fallback[0].to_string(), "10.1.0.3:4433");
     insta::assert_json_snapshot!(plan.network);
     insta::assert_json_snapshot!(plan.variants["multipath-migrate"]);
