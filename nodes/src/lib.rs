@@ -11,6 +11,7 @@ mod client;
 mod congestion;
 mod control;
 mod events;
+mod logs;
 mod migration;
 pub mod probe;
 mod random;
@@ -36,7 +37,7 @@ pub fn run(config_file: &Path) -> Result<()> {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
-        .with_writer(std::io::stderr)
+        .with_writer(logs::writer)
         .try_init();
     let config = read(config_file)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,6 +1,6 @@
 //! noq's transport parameters for a node's [`Transport`] settings.
 
-use crate::congestion;
+use crate::{congestion, logs::Qlogs};
 use limosa_record::node::{Profile, Scheme, Transport};
 use noq::{IdleTimeout, TransportConfig, VarInt};
 use std::{path::Path, sync::Arc, time::Duration};
@@ -80,9 +80,7 @@ pub(crate) fn for_one_connection(
             .max_remote_nat_traversal_addresses(ANNOUNCED_ADDRESSES);
     }
     if transport.qlog {
-        let folder = folder.join("qlog");
-        std::fs::create_dir_all(&folder)?;
-        config.qlog_from_path(folder, name);
+        config.qlog_factory(Arc::new(Qlogs::new(folder.join("qlog"), name)?));
     }
     Ok(Arc::new(config))
 }

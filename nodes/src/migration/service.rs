@@ -435,13 +435,15 @@ impl Service {
                     self.store.list().filter(|(id, _)| f(id)).count() as u64
                 };
                 let (complete, _, taken_back) = target.status();
+                let (objects, held) = (count(&|_| true), count(&|id| self.store.get(id).is_some()));
                 Some(MigrationStatus {
                     target: true,
                     connected: self.to_origin.is_some(),
-                    objects: count(&|_| true),
-                    held: count(&|id| self.store.get(id).is_some()),
+                    objects,
+                    held,
                     owned: count(&|id| self.store.get(id).is_some() && target.owns(id)),
-                    lost: self.lost,
+                    // What was missed may have come after all.
+                    lost: self.lost.min(objects - held),
                     bytes: self.bytes,
                     complete,
                     taken_back,

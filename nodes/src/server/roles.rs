@@ -9,6 +9,7 @@
 
 use super::Server;
 use crate::{
+    logs,
     migration::{
         accept,
         push::{self, Pusher},
@@ -78,6 +79,7 @@ impl Server {
         }
         let folder = &target.folder;
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+        logs::move_to(folder)?;
         self.events.reopen(folder)?;
         self.answers.reopen(folder)?;
         let crypto = tls::server(&self.config, folder, &self.events)?;
