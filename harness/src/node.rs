@@ -221,8 +221,8 @@ impl Node {
             restored.with_context(|| format!("restore `{name}` on `{place}`"))?;
         let copy = Self {
             name: name.into(),
-            // Its stdout and stderr are still those of the original.
-            folder: self.folder.clone(),
+            // Beside the original's: that is where it goes on with its log.
+            folder: self.folder.with_file_name(name),
             kept,
             control: self.control,
             place: RefCell::new(place.into()),

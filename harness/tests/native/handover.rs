@@ -27,7 +27,7 @@ workload:
     arrivals: {{poisson: 10ms}}
     writes: 20%
     duration: {seconds}s
-transport: {{key_log: true}}
+transport: {{key_log: true, qlog: true}}
 capture: [client, server-old, server-new]
 variants:
   move: {{scheme: dual-path}}
