@@ -189,9 +189,8 @@ fn rate_and_queue(pairs: &Pairs, mbps: u64, queue: &str) -> Result<()> {
     let offered_bps = bps + bps * 371 / 1000;
     // Time enough to fill the queue, and for a good number of packets.
     let ms = if mbps == 1 { [1_500, 4_000] } else { [500, 1_500] };
-    let (mut rate_is_same, mut queue_is_same) = (false, false);
-    // On a quiet machine the first try says it.
-    for _ in 0..12 {
+    // On a quiet machine the first try says it; more of them would find a lucky one.
+    for _ in 0..3 {
         let [kernel, user] = pairs.with(&shape, |lab| {
             Overload::of(&pairs.offer(lab, FRAME_BYTES, offered_bps, ms)?, ms[0])
         })?;
@@ -200,14 +199,14 @@ fn rate_and_queue(pairs: &Pairs, mbps: u64, queue: &str) -> Result<()> {
         println!("{shape}: kernel {kernel:?}, user {user:?}, apart {rate:.4} {queueing:.4}");
         // A sender that does not overload the link says nothing about it.
         if kernel.lost_share > 0.05 && user.lost_share > 0.05 {
-            rate_is_same |= rate.abs() <= 0.01 && (user.rate_bps / bps as f64 - 1.0).abs() <= 0.02;
-            queue_is_same |= queueing.abs() <= 0.05;
-        }
-        if rate_is_same && queue_is_same {
-            return Ok(());
+            let rate_is_same =
+                rate.abs() <= 0.01 && (user.rate_bps / bps as f64 - 1.0).abs() <= 0.02;
+            if rate_is_same && queueing.abs() <= 0.05 {
+                return Ok(());
+            }
         }
     }
-    anyhow::bail!("{shape}: same rate {rate_is_same}, same queueing delay {queue_is_same}")
+    anyhow::bail!("{shape}: rate and queueing delay were never the same in one measurement")
 }
 
 #[test]
