@@ -270,7 +270,8 @@ pub async fn run(
         if running.is_empty() {
             break;
         }
-        tokio::select! {
+        // In this order, so that the same trials give the same decisions.
+        tokio::select! { biased;
             Some(ended) = running.next() => {
                 let (number, era, record) = ended?;
                 let Some(record) = record else {

@@ -303,10 +303,10 @@ impl Host {
                 check_end(node, expect, state)?;
             }
         }
-        captures.into_iter().try_for_each(Capture::stop)?;
-        if end.is_err() || !matches!(end, Ok(Middle::Client(_))) {
+        if !matches!(end, Ok(Middle::Client(_))) {
             client.kill().await?;
         }
+        captures.into_iter().try_for_each(Capture::stop)?;
         if let (Ok(Middle::Client(state)), Some(expect)) = (&end, self.plan.expect.get(client_name))
         {
             check_end(&client, expect, *state)?;

@@ -127,7 +127,8 @@ async fn auto_begins_with_what_was_estimated_and_steps_back() {
     assert_eq!(fake.busiest.get(), 8);
     assert_eq!(rows(&dir), planned(&plan), "the order does not depend on it");
     let overloaded = fake.overloaded.get();
-    assert!((8..14).contains(&overloaded), "{overloaded} of 20 while it learnt");
+    let trials = plan.trials.len();
+    assert!(overloaded < trials / 2, "{overloaded} of {trials} while it learnt");
 }
 
 #[tokio::test(start_paused = true)]
