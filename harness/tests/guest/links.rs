@@ -17,7 +17,7 @@ use limosa::{
 };
 use std::{
     collections::BTreeMap,
-    fs,
+    fmt, fs,
     net::{IpAddr, UdpSocket},
     path::Path,
     time::Duration,
@@ -129,20 +129,9 @@ fn round_trips_are_the_same() -> Result<()> {
 #[ignore = "needs root and netem: run by the guest test"]
 fn rates_and_queues_are_the_same() -> Result<()> {
     let pairs = Pairs::new()?;
-    rate_and_queue(&pairs, 1, "latency: 1ms")?;
     for mbps in [1_u64, 10, 30, 100] {
-        rate_and_queue(&pairs, mbps, "")?;
-    }
-    Ok(())
-}
-
-/// Known to fail, see the wrapper in `main.rs`.
-#[test]
-#[ignore = "needs root and netem: run by the guest test"]
-fn short_queues_are_the_same() -> Result<()> {
-    let pairs = Pairs::new()?;
-    for mbps in [10_u64, 30, 100] {
         rate_and_queue(&pairs, mbps, "latency: 1ms")?;
+        rate_and_queue(&pairs, mbps, "")?;
     }
     Ok(())
 }
@@ -152,29 +141,47 @@ fn short_queues_are_the_same() -> Result<()> {
 struct Overload {
     rate_bps: f64,
     queueing_ms: f64,
+    /// Only told: in an emulated guest it is the engine's wake-ups that are late.
+    p95_ms: f64,
     lost_share: f64,
 }
+
+impl fmt::Display for Overload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rate_bps, queueing_ms, p95_ms, lost_share } = self;
+        write!(
+            f,
+            "{:.3} Mbit/s, {queueing_ms:.3} ms (p95 {p95_ms:.3}), {:.1} % lost",
+            rate_bps / 1e6,
+            lost_share * 100.0
+        )
+    }
+}
+
+/// Delay of the links with a rate.
+const DELAY_MS: f64 = 25.0;
 
 /// Packets whose time makes one value of the rate.
 const BLOCK: usize = 16;
 
 impl Overload {
-    /// A sender that pauses, as on a busy machine, empties a short queue. The median of the rate over
-    /// short blocks does not see that, and the queue is full for the packets that waited longest, of
-    /// which the last twentieth may be the machine's.
+    /// The queueing delay is what the median packet takes beyond the link's delay. Medians do not see
+    /// that a sender pauses now and then, as on a busy machine, and empties a short queue, or that the
+    /// machine was late for some packets.
     fn of(flow: &Flow, warmup_ms: u64) -> Result<Self> {
         let start = i64::try_from(warmup_ms * 1_000_000)?;
         let late = flow.arrived_ns.iter().zip(&flow.one_way_ns).filter(|(at, _)| **at >= start);
-        let (at, mut waits): (Vec<i64>, Vec<u64>) = late.unzip();
-        let mut times: Vec<i64> = at.windows(BLOCK + 1).map(|w| w[BLOCK] - w[0]).collect();
-        ensure!(times.len() > BLOCK, "{} packets arrived", at.len());
+        let (at, mut times): (Vec<i64>, Vec<u64>) = late.unzip();
+        let mut blocks: Vec<i64> = at.windows(BLOCK + 1).map(|w| w[BLOCK] - w[0]).collect();
+        ensure!(blocks.len() > BLOCK, "{} packets arrived", at.len());
+        blocks.sort_unstable();
         times.sort_unstable();
-        waits.sort_unstable();
         let bits = BLOCK as f64 * f64::from(FRAME_BYTES) * 8.0;
-        let shortest = flow.min_ns.context("nothing arrived")?;
+        let beyond_ms = |ns: u64| ns as f64 / 1e6 - DELAY_MS;
         Ok(Self {
-            rate_bps: bits * 1e9 / times[times.len() / 2] as f64,
-            queueing_ms: (waits[waits.len() * 19 / 20] - shortest) as f64 / 1e6,
+            rate_bps: bits * 1e9 / blocks[blocks.len() / 2] as f64,
+            queueing_ms: beyond_ms(times[times.len() / 2]),
+            p95_ms: beyond_ms(times[times.len() * 19 / 20]),
             lost_share: 1.0 - flow.received.len() as f64 / flow.sent as f64,
         })
     }
@@ -183,7 +190,7 @@ impl Overload {
 fn rate_and_queue(pairs: &Pairs, mbps: u64, queue: &str) -> Result<()> {
     let bps = mbps * 1_000_000;
     let separator = if queue.is_empty() { "" } else { ", " };
-    let shape = format!("rate: {mbps}Mbit/s, delay: 25ms{separator}{queue}");
+    let shape = format!("rate: {mbps}Mbit/s, delay: {DELAY_MS}ms{separator}{queue}");
     // Packets must not come in step with those that leave: with a simple ratio, as 4 : 3, each finds
     // a short queue in one of a few states, and which ones is chance.
     let offered_bps = bps + bps * 371 / 1000;
@@ -196,7 +203,7 @@ fn rate_and_queue(pairs: &Pairs, mbps: u64, queue: &str) -> Result<()> {
         })?;
         let apart = |of: fn(&Overload) -> f64| of(&user) / of(&kernel) - 1.0;
         let (rate, queueing) = (apart(|o| o.rate_bps), apart(|o| o.queueing_ms));
-        println!("{shape}: kernel {kernel:?}, user {user:?}, apart {rate:.4} {queueing:.4}");
+        println!("{shape}: kernel {kernel}; user {user}; apart {rate:.4} {queueing:.4}");
         // A sender that does not overload the link says nothing about it.
         if kernel.lost_share > 0.05 && user.lost_share > 0.05 {
             let rate_is_same =
