@@ -17,6 +17,11 @@ pub(crate) fn seconds(s: f64) -> String {
     plain(format!("{s:.decimals$}"), s)
 }
 
+/// Seconds as milliseconds, for what is much shorter than a second.
+pub(crate) fn milliseconds(s: f64) -> String {
+    plain(format!("{:.1}", s * 1e3), s)
+}
+
 /// A number of anything, without decimals where it has none.
 pub(crate) fn amount(x: f64) -> String {
     plain(if x.fract() == 0.0 { format!("{x:.0}") } else { format!("{x:.2}") }, x)
@@ -56,6 +61,7 @@ mod tests {
             ["62.72", "109.3", "0.051", "0.00", "\u{2212}3.00"]
         );
         assert_eq!(seconds(-1e-9), "0.000");
+        assert_eq!(milliseconds(0.114_72), "114.7");
         assert_eq!([0.015, -0.02].map(percent), ["+1.5 %", "\u{2212}2.0 %"]);
         assert_eq!([1e8, 1_234.0, 12.0].map(bytes), ["100 MB", "1.23 kB", "12 B"]);
         assert_eq!(

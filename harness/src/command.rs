@@ -25,14 +25,14 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Ok(code) => code.into(),
         Err(error) => {
             let code = exit_code(&error);
-            eprintln!("error: {}", chain(&error));
+            tell!("error: {}", chain(&error));
             if disk_is_full(&error) {
-                eprintln!(
+                tell!(
                     "  hint: make room and go on with --resume, or put the results elsewhere with --out"
                 );
             }
             if code == exit::BUG && !is_node && env::var_os("RUST_BACKTRACE").is_some() {
-                eprintln!("{}", error.backtrace());
+                tell!("{}", error.backtrace());
             }
             code.into()
         }
@@ -126,7 +126,7 @@ fn become_root() -> Result<()> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    eprintln!("this needs root: asking sudo");
+    tell!("this needs root: asking sudo");
     let error = std::process::Command::new("sudo")
         .arg("--preserve-env=PATH,HOME,XDG_CACHE_HOME,RUST_LOG")
         .arg(env::current_exe()?)

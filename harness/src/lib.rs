@@ -3,6 +3,23 @@
 //! `spec` reads what the user wrote, `plan` decides everything, `sys` speaks to the kernel, and
 //! the rest runs the experiment. See README.md for the whole picture.
 
+/// A line on standard output. Whoever reads it may have gone, as `head` does: that is no error.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($line)*);
+    }};
+}
+
+/// A line on standard error, whose terminal may have been closed: a run has more to do then than to
+/// tell of it.
+macro_rules! tell {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($line)*);
+    }};
+}
+
 pub mod action;
 pub mod bench;
 pub mod cache;

@@ -90,7 +90,7 @@ impl Progress {
     pub fn trial(&self, trial: &TrialPlan) -> TrialBar<'_> {
         let name = format!("{} {}", trial.variant, trial.repetition);
         if !self.terminal {
-            eprintln!("trial {name}: started");
+            tell!("trial {name}: started");
         }
         let number = self.started.get();
         self.started.set(number + 1);
@@ -129,7 +129,7 @@ impl Progress {
         if self.terminal {
             self.bar.println(text);
         } else {
-            eprintln!("{text}");
+            tell!("{text}");
         }
     }
 

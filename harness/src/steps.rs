@@ -4,7 +4,7 @@
 //! Input: closures and commands. Output: lines, a log, and errors that name the log.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -13,13 +13,13 @@ use anyhow::{Context, Result, bail};
 
 /// Does `work` under a one-line heading.
 pub fn step<T>(title: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    eprint!("setup: {title} … ");
+    let _ = write!(io::stderr(), "setup: {title} … ");
     let started = Instant::now();
     let result = work();
     let seconds = started.elapsed().as_secs_f64();
     match &result {
-        Ok(_) => eprintln!("{seconds:.1} s"),
-        Err(_) => eprintln!("failed after {seconds:.1} s"),
+        Ok(_) => tell!("{seconds:.1} s"),
+        Err(_) => tell!("failed after {seconds:.1} s"),
     }
     result
 }

@@ -22,6 +22,17 @@ fn a_plan_goes_to_stdout_and_needs_no_root() {
 }
 
 #[test]
+fn a_reader_that_has_gone_is_no_error() {
+    for (words, code) in [(["plan", "experiments/quickstart.yaml"], 0), (["plan", "README.md"], 3)]
+    {
+        let [(_, stdout), (_, stderr)] = [std::io::pipe().unwrap(), std::io::pipe().unwrap()];
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_limosa"));
+        command.current_dir("..").args(words).stdout(stdout).stderr(stderr);
+        assert_eq!(command.status().unwrap().code(), Some(code), "{words:?}");
+    }
+}
+
+#[test]
 fn a_plan_as_json_can_be_read_again() {
     let output = limosa().args(["plan", "experiments/quickstart.yaml", "--json"]).output().unwrap();
     let plan: limosa::plan::Plan = serde_json::from_slice(&output.stdout).unwrap();

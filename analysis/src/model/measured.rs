@@ -102,7 +102,7 @@ pub(crate) struct Crossover {
     /// `r_new` and `s` of the sweep, in seconds.
     pub r_new_s: f64,
     pub s_s: f64,
-    /// Measured by straight lines between the points of the sweep.
+    /// Where the straight line of least squares through the sweep's differences is zero.
     pub r_old_s: f64,
     /// Variants of the sweep that were used.
     pub points: usize,
@@ -114,8 +114,9 @@ impl Crossover {
     }
 }
 
-/// For every `r_new`, `s` and `t'` that several `r_old` were tried with under both schemes: the `r_old`
-/// at which the measured mean of post-copy minus that of dual-path turns from positive to negative.
+/// For every `r_new`, `s` and `t'` that several `r_old` on both sides of the crossover were tried with
+/// under both schemes: the `r_old` at which both means are equal. By the model their difference is a
+/// straight line in `r_old`, so the line that fits all points best says it.
 pub(crate) fn crossovers(comparisons: &[Comparison]) -> Vec<Crossover> {
     let key = |p: &Parameters| [p.r_new_s, p.s_s, p.push_s].map(f64::to_bits);
     let mut sweeps: BTreeMap<[u64; 3], BTreeMap<u64, [Option<f64>; 2]>> = BTreeMap::new();
@@ -131,17 +132,28 @@ pub(crate) fn crossovers(comparisons: &[Comparison]) -> Vec<Crossover> {
             Some((f64::from_bits(r_old), post? - dual?))
         };
         let gaps: Vec<(f64, f64)> = points.into_iter().filter_map(gap).collect();
-        let turn = gaps.windows(2).find(|w| w[0].1 > 0.0 && w[1].1 <= 0.0)?;
-        let (before, after) = (turn[0], turn[1]);
-        let share = before.1 / (before.1 - after.1);
+        let differs = |wins: fn(f64) -> bool| gaps.iter().any(|(_, gap)| wins(*gap));
+        let r_old_s =
+            (differs(|gap| gap > 0.0) && differs(|gap| gap <= 0.0)).then(|| zero_of_line(&gaps))?;
         Some(Crossover {
             r_new_s: f64::from_bits(r_new),
             s_s: f64::from_bits(s),
-            r_old_s: before.0 + share * (after.0 - before.0),
+            r_old_s,
             points: gaps.len(),
         })
     };
     sweeps.into_iter().filter_map(crossover).collect()
+}
+
+/// Where the line of least squares through these points is zero.
+fn zero_of_line(points: &[(f64, f64)]) -> f64 {
+    let mean =
+        |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+    let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+    let (up, along) = points
+        .iter()
+        .fold((0.0, 0.0), |(up, along), p| (up + (p.0 - x) * (p.1 - y), along + (p.0 - x).powi(2)));
+    x - y * along / up
 }
 
 #[cfg(test)]

@@ -12,13 +12,13 @@ use serde_json::json;
 /// `limosa bench`
 pub(super) fn bench(json: bool) -> Result<u8> {
     become_root()?;
-    let rows = runtime()?.block_on(bench::measure(|next| eprintln!("measuring {next}")))?;
+    let rows = runtime()?.block_on(bench::measure(|next| tell!("measuring {next}")))?;
     if json {
-        println!("{:#}", json!({ "figures": rows }));
+        say!("{:#}", json!({ "figures": rows }));
     } else {
-        println!("{}", table(&rows));
+        say!("{}", table(&rows));
         for row in rows.iter().filter(|row| row.missing.is_some()) {
-            println!("{}: {}", row.what, row.missing.as_deref().unwrap_or_default());
+            say!("{}: {}", row.what, row.missing.as_deref().unwrap_or_default());
         }
     }
     Ok(exit::OK)

@@ -31,12 +31,12 @@ pub(super) fn up(topology: &Path, name: Option<&str>, links: Links) -> Result<u8
         network.places.iter().filter(|(_, p)| p.kind == Kind::Host).map(|(n, _)| n.as_str());
     let hosts: Vec<_> = hosts.collect();
     let address = hosts.last().and_then(|h| network.address(h));
-    println!("lab {name} is up: {}", hosts.join(", "));
+    say!("lab {name} is up: {}", hosts.join(", "));
     if network.needs_shaping() {
-        println!("{}", show::links_text(backend, &why));
+        say!("{}", show::links_text(backend, &why));
     }
     if let (Some(first), Some(address)) = (hosts.first(), address) {
-        println!("try: limosa exec {name} {first} -- ping -c 3 {address}");
+        say!("try: limosa exec {name} {first} -- ping -c 3 {address}");
     }
     drop(pinned);
     Ok(exit::OK)
@@ -76,17 +76,17 @@ pub(super) fn inspect(name: &str, json: bool) -> Result<u8> {
     }
     let shapes = serde_json::to_value(lab.shapes()?)?;
     if json {
-        println!("{:#}", json!({"lab": name, "places": places, "shapes": shapes}));
+        say!("{:#}", json!({"lab": name, "places": places, "shapes": shapes}));
         return Ok(exit::OK);
     }
-    println!("lab {name}");
+    say!("lab {name}");
     for (place, value) in &places {
-        println!("  {place} ({})", value["kind"].as_str().unwrap_or_default());
+        say!("  {place} ({})", value["kind"].as_str().unwrap_or_default());
         for i in value["interfaces"].as_array().into_iter().flatten() {
             let addresses = i["addresses"].as_array().into_iter().flatten();
             let addresses: Vec<_> = addresses.filter_map(|a| a.as_str()).collect();
             let state = if i["up"] == true { "up" } else { "down" };
-            println!(
+            say!(
                 "    {:<8} {state:<5} {} (in {} bytes, out {} bytes)",
                 i["name"].as_str().unwrap_or_default(),
                 addresses.join(" "),
@@ -96,14 +96,14 @@ pub(super) fn inspect(name: &str, json: bool) -> Result<u8> {
         }
     }
     for s in shapes.as_array().into_iter().flatten() {
-        println!(
+        say!(
             "  {} {}",
             s["link"].as_str().unwrap_or_default(),
             s["direction"].as_str().unwrap_or_default()
         );
         for stage in ["rate", "delay"] {
             let v = &s[stage];
-            println!(
+            say!(
                 "    {stage}: {} (sent {} packets, dropped {})",
                 v["shape"].as_str().unwrap_or("none"),
                 v["sent_packets"],
@@ -118,7 +118,7 @@ pub(super) fn inspect(name: &str, json: bool) -> Result<u8> {
 pub(super) fn down(name: &str) -> Result<u8> {
     become_root()?;
     PinnedLab::remove(name)?;
-    println!("lab {name} is gone");
+    say!("lab {name} is gone");
     Ok(exit::OK)
 }
 
@@ -127,10 +127,10 @@ pub(super) fn clean() -> Result<u8> {
     become_root()?;
     let removed = leftovers::clean()?;
     for path in &removed {
-        println!("removed {}", path.display());
+        say!("removed {}", path.display());
     }
     if removed.is_empty() {
-        println!("nothing to clean");
+        say!("nothing to clean");
     }
     Ok(exit::OK)
 }

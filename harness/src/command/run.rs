@@ -46,7 +46,7 @@ pub(super) fn demo(verbose: u8) -> Result<u8> {
     become_root()?;
     // Without one it runs in a guest.
     if let Err(e) = get_criu() {
-        eprintln!("setup: {e:#}");
+        tell!("setup: {e:#}");
     }
     let args = RunArgs {
         files: vec![file],
@@ -60,12 +60,10 @@ pub(super) fn demo(verbose: u8) -> Result<u8> {
         into: None,
     };
     let code = run(&args, verbose)?;
-    println!(
+    say!(
         "\nnext: open results/quickstart/latest/report.html, read results/quickstart/latest/trials.csv,"
     );
-    println!(
-        "      or run the paper's experiment: limosa run experiments/nakano-2025.yaml --reps 3"
-    );
+    say!("      or run the paper's experiment: limosa run experiments/nakano-2025.yaml --reps 3");
     Ok(code)
 }
 
@@ -128,7 +126,7 @@ fn one(file: &Path, plan: Plan, args: &RunArgs, verbose: u8) -> Result<u8> {
     let run = run::prepare(&args.out, &plan, &experiment.text, &topology.text, args.resume)?;
     run::take_reference(file, &run)?;
     let prepared = Prepared { plan, run };
-    eprintln!("results: {}", prepared.run.root().display());
+    tell!("results: {}", prepared.run.root().display());
     let code = match on {
         On::Guest => in_guest(file, &prepared, links, args, verbose)?,
         On::Host | On::Auto => on_host(&prepared, links, args)?,
@@ -139,7 +137,7 @@ fn one(file: &Path, plan: Plan, args: &RunArgs, verbose: u8) -> Result<u8> {
     let analysis = report?;
     show::print_table(&analysis);
     let latest = prepared.run.root().with_file_name("latest");
-    println!("report: {}", RunDir::new(latest).report().display());
+    say!("report: {}", RunDir::new(latest).report().display());
     Ok(code)
 }
 
@@ -161,7 +159,7 @@ fn choose(on: On, plan: &Plan) -> Result<(On, Backend)> {
                 true => format!(", {}", show::links_text(backend, &why)),
                 false => String::new(),
             };
-            eprintln!("running on this kernel: it has all that this experiment needs{links}");
+            tell!("running on this kernel: it has all that this experiment needs{links}");
             Ok((On::Host, backend))
         }
         (_, _, On::Host) => {
@@ -172,7 +170,7 @@ fn choose(on: On, plan: &Plan) -> Result<(On, Backend)> {
             .into())
         }
         _ => {
-            eprintln!("running in a guest, because here it lacks {}", report.host_lacks());
+            tell!("running in a guest, because here it lacks {}", report.host_lacks());
             Ok((On::Guest, in_guest))
         }
     }
@@ -208,7 +206,7 @@ fn in_guest(
                 let kept = run.join(format!("guest-console-{crashes}.log"));
                 fs::rename(&command.console, &kept)
                     .with_context(|| format!("keep {}", command.console.display()))?;
-                eprintln!(
+                tell!(
                     "the guest crashed; the rows so far are kept and the rest goes on in a new guest\n  see: {}",
                     kept.display()
                 );
@@ -264,7 +262,7 @@ fn on_host(prepared: &Prepared, links: Backend, args: &RunArgs) -> Result<u8> {
         Ending::Ok => exit::OK,
         Ending::SomeFailed => exit::TRIAL_FAILED,
         Ending::Interrupted => {
-            eprintln!("interrupted: the rows so far are kept\n  hint: go on with --resume");
+            tell!("interrupted: the rows so far are kept\n  hint: go on with --resume");
             exit::INTERRUPTED
         }
     })

@@ -22,7 +22,7 @@ pub(super) fn doctor(file: Option<&Path>, json: bool) -> Result<u8> {
     let plan = file.map(|file| load(file, None)).transpose()?;
     let report = runtime()?.block_on(doctor::examine(plan.as_ref()));
     if json {
-        println!("{:#}", serde_json::to_value(&report)?);
+        say!("{:#}", serde_json::to_value(&report)?);
     } else {
         for (title, findings) in [
             ("on this kernel", &report.host),
@@ -31,11 +31,11 @@ pub(super) fn doctor(file: Option<&Path>, json: bool) -> Result<u8> {
             ("in a guest", &report.guest),
         ] {
             if !findings.is_empty() {
-                println!("{title}:");
+                say!("{title}:");
                 findings.iter().for_each(print_finding);
             }
         }
-        println!(
+        say!(
             "{}",
             match (report.host_ready(), report.guest_ready(), report.links()) {
                 (true, _, Ok((backend, why))) => {
@@ -60,9 +60,9 @@ pub(super) fn links_text(backend: Backend, why: &str) -> String {
 
 fn print_finding(finding: &Finding) {
     let mark = if finding.ok { "ok     " } else { "missing" };
-    println!("  {mark} {:<18} {}", finding.name, finding.detail);
+    say!("  {mark} {:<18} {}", finding.name, finding.detail);
     if let Some(fix) = &finding.fix {
-        println!("          {:<18} fix: {fix}", "");
+        say!("          {:<18} fix: {fix}", "");
     }
 }
 
@@ -79,20 +79,15 @@ pub(super) fn load(file: &Path, links: Option<Links>) -> Result<Plan, spec::Spec
 pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> {
     let plan = load(file, links)?;
     if json {
-        println!("{:#}", serde_json::to_value(&plan)?);
+        say!("{:#}", serde_json::to_value(&plan)?);
         return Ok(exit::OK);
     }
     let about = &plan.experiment;
-    println!(
-        "{}: {} variants × {} repetitions",
-        about.name,
-        plan.variants.len(),
-        about.repetitions
-    );
+    say!("{}: {} variants × {} repetitions", about.name, plan.variants.len(), about.repetitions);
     if let Some(description) = &about.description {
-        println!("{description}");
+        say!("{description}");
     }
-    println!("\nplaces of topology {}:", about.topology);
+    say!("\nplaces of topology {}:", about.topology);
     for (name, place) in &plan.network.places {
         let kind = serde_json::to_value(place.kind)?;
         let interfaces = place.interfaces.iter().map(|i| {
@@ -100,7 +95,7 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
             format!("{} {}", i.name, addresses.join(" ")).trim_end().to_owned()
         });
         let interfaces = interfaces.collect::<Vec<_>>().join("; ");
-        println!("  {name:<12} {:<7} {interfaces}", kind.as_str().unwrap_or_default());
+        say!("  {name:<12} {:<7} {interfaces}", kind.as_str().unwrap_or_default());
     }
     let carrier = match plan.links {
         Links::Auto if plan.needs_user_links() => "in user space, for a recording is among them",
@@ -108,23 +103,23 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
         Links::Kernel => "in the kernel",
         Links::User => "in user space",
     };
-    println!("\nlinks ({carrier}):");
+    say!("\nlinks ({carrier}):");
     for link in &plan.network.links {
         let [a, b] = &link.ends;
-        println!("  {}.{} — {}.{}", a.0, a.1, b.0, b.1);
+        say!("  {}.{} — {}.{}", a.0, a.1, b.0, b.1);
         if link.a_to_b == link.b_to_a {
-            link.a_to_b.iter().for_each(|s| println!("      both ways: {}", shape(s)));
+            link.a_to_b.iter().for_each(|s| say!("      both ways: {}", shape(s)));
         } else {
-            link.a_to_b.iter().for_each(|s| println!("      a_to_b: {}", shape(s)));
-            link.b_to_a.iter().for_each(|s| println!("      b_to_a: {}", shape(s)));
+            link.a_to_b.iter().for_each(|s| say!("      a_to_b: {}", shape(s)));
+            link.b_to_a.iter().for_each(|s| say!("      b_to_a: {}", shape(s)));
         }
     }
     match &plan.workload {
-        WorkloadPlan::Download(d) => println!("\ndownload: {} of {}", d.path, d.size),
+        WorkloadPlan::Download(d) => say!("\ndownload: {} of {}", d.path, d.size),
         WorkloadPlan::Requests(r) => {
             let (objects, bytes) =
                 (r.catalogue.count as usize + r.catalogue.listed.len(), plan.workload.bytes());
-            println!(
+            say!(
                 "\nrequests: {objects} objects of {} in all, {:?}, {:?}",
                 Size(bytes),
                 r.choice,
@@ -137,18 +132,18 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
             v.ok().and_then(|v| v.as_str().map(ToOwned::to_owned)).unwrap_or_default()
         };
         let t = &variant.transport;
-        println!(
+        say!(
             "\nvariant {name}: {}, profile {}, {}, idle timeout {}",
             word(serde_json::to_value(variant.scheme)),
             word(serde_json::to_value(t.profile)),
             word(serde_json::to_value(t.congestion)),
             t.idle_timeout
         );
-        println!("  connects to {}, then to {:?}", variant.connect, variant.fallback);
-        variant.shapes.iter().for_each(|(link, s)| println!("  {link} instead: {}", shape(s)));
-        variant.timeline.iter().for_each(|s| println!("  {}", step(s)));
+        say!("  connects to {}, then to {:?}", variant.connect, variant.fallback);
+        variant.shapes.iter().for_each(|(link, s)| say!("  {link} instead: {}", shape(s)));
+        variant.timeline.iter().for_each(|s| say!("  {}", step(s)));
     }
-    println!("\n{} trials, {} each at the most", plan.trials.len(), plan.time_limit);
+    say!("\n{} trials, {} each at the most", plan.trials.len(), plan.time_limit);
     Ok(exit::OK)
 }
 
@@ -198,11 +193,11 @@ pub(super) fn report(run_dirs: &[PathBuf], json: bool) -> Result<u8> {
         let analysis = limosa_analysis::analyse(&run)?;
         // Of several runs the comparison is what was asked for.
         match (json, run_dirs.len()) {
-            (true, 1) => println!("{:#}", serde_json::to_value(&analysis.summary)?),
+            (true, 1) => say!("{:#}", serde_json::to_value(&analysis.summary)?),
             (true, _) => {}
             (false, _) => {
                 print_table(&analysis);
-                println!("report: {}", run.report().display());
+                say!("report: {}", run.report().display());
             }
         }
     }
@@ -210,10 +205,10 @@ pub(super) fn report(run_dirs: &[PathBuf], json: bool) -> Result<u8> {
     let (Some(last), true) = (runs.last(), runs.len() > 1) else { return Ok(exit::OK) };
     let comparison = limosa_analysis::compare(&runs)?;
     if json {
-        println!("{:#}", serde_json::to_value(&comparison.rows)?);
+        say!("{:#}", serde_json::to_value(&comparison.rows)?);
     } else {
         print_comparison(&comparison);
-        println!("comparison: {}", last.comparison().display());
+        say!("comparison: {}", last.comparison().display());
     }
     Ok(exit::OK)
 }
@@ -250,12 +245,12 @@ fn print_comparison(comparison: &Comparison) {
             },
         ]);
     }
-    println!("\ncompared with {}:", comparison.runs.first().map_or("", String::as_str));
-    println!("{table}");
+    say!("\ncompared with {}:", comparison.runs.first().map_or("", String::as_str));
+    say!("{table}");
     for (what, values) in comparison.changes.iter().take(12) {
-        println!("not the same: {what}: {}", values.join(" | "));
+        say!("not the same: {what}: {}", values.join(" | "));
     }
-    comparison.notes.iter().for_each(|n| eprintln!("warning: {n}"));
+    comparison.notes.iter().for_each(|n| tell!("warning: {n}"));
 }
 
 /// The closing table: our turnaround beside the published one.
@@ -292,15 +287,12 @@ pub(super) fn print_table(analysis: &Analysis) {
             published.map_or(String::new(), |r| r.source.clone()),
         ]);
     }
-    println!("{table}");
+    say!("{table}");
     for e in &analysis.excesses {
         let published = e.reference_s.map_or(String::new(), |r| format!(" (published {r:.2} s)"));
-        println!(
-            "the migration costs {} {:.2} s over {}{published}",
-            e.variant, e.mean_s, e.baseline
-        );
+        say!("the migration costs {} {:.2} s over {}{published}", e.variant, e.mean_s, e.baseline);
     }
-    analysis.warnings.iter().for_each(|w| eprintln!("warning: {w}"));
+    analysis.warnings.iter().for_each(|w| tell!("warning: {w}"));
 }
 
 /// `limosa schema FORMAT`
@@ -309,6 +301,6 @@ pub(super) fn schema(format: Format) -> Result<u8> {
         Format::Topology => schemars::schema_for!(spec::Topology),
         Format::Experiment => schemars::schema_for!(spec::Experiment),
     };
-    println!("{:#}", schema.to_value());
+    say!("{:#}", schema.to_value());
     Ok(exit::OK)
 }

@@ -41,7 +41,7 @@ pub fn decide(cache: &Cache, image: &Image) -> Result<Accelerator> {
         Accelerator::Kvm => "kvm",
         Accelerator::Tcg => "tcg",
     };
-    eprintln!("setup: the guest runs with {accelerator}");
+    tell!("setup: the guest runs with {accelerator}");
     let path = cache.path.join("accelerator");
     fs::write(&path, format!("{word}\n{}", situation()))
         .with_context(|| format!("write {}", path.display()))?;
