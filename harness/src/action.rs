@@ -11,7 +11,7 @@ use crate::{
     timeline::{Outcome, Stage, until},
 };
 use anyhow::{Context, Result, bail};
-use futures_util::future::select_all;
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use limosa_record::{
     clock::now_ns,
     node::{Handover, Request, Target},
@@ -50,15 +50,14 @@ impl Scene<'_> {
     pub async fn early_end(&self, client: &str) -> String {
         loop {
             let nodes = self.nodes.borrow().clone();
-            let others = nodes.iter().filter(|n| n.name() != client).map(|n| {
-                Box::pin(async move {
-                    let state = n.ended().await;
-                    // An end that the timeline planned is no accident.
-                    if n.was_killed() { std::future::pending().await } else { n.early_end(state) }
-                })
+            let others = nodes.iter().filter(|n| n.name() != client).map(async |n| {
+                let state = n.ended().await;
+                // An end that the timeline planned is no accident.
+                if n.was_killed() { std::future::pending().await } else { n.early_end(state) }
             });
+            let mut others: FuturesUnordered<_> = others.collect();
             tokio::select! {
-                (why, ..) = select_all(others) => return why,
+                Some(why) = others.next() => return why,
                 () = self.joined.notified() => {}
             }
         }

@@ -72,7 +72,7 @@ fn carry_out(cli: Cli) -> Result<u8> {
     match cli.command {
         Command::Doctor { file, json } => show::doctor(file.as_deref(), json),
         Command::Setup => {
-            setup::setup().map_err(|e| NotReady(format!("{e:#}")))?;
+            setup::tools().and_then(|()| setup::setup()).map_err(|e| NotReady(format!("{e:#}")))?;
             // Whether a criu works shows only when a process is moved, which only root may do.
             become_root()?;
             let hint = "runs in a guest work without it";

@@ -13,6 +13,7 @@ use crate::{
         qdisc::{self, Netem, Qdisc, Tbf},
         tap,
     },
+    transfer,
 };
 use rustix::process::geteuid;
 use serde::Serialize;
@@ -115,6 +116,9 @@ pub async fn examine(plan: Option<&Plan>) -> Report {
     if geteuid().is_root() && plan.is_none_or(Plan::needs_criu) {
         report.host.push(criu().await);
     }
+    if plan.is_none_or(Plan::needs_rsync) {
+        report.host.push(rsync());
+    }
     report.guest = guest_findings();
     report
 }
@@ -202,6 +206,11 @@ async fn criu() -> Finding {
         format!("version {} ({program}) moves a process", found.version)
     });
     finding("criu", seen.map_err(|e| (format!("{e:#}"), fix)))
+}
+
+fn rsync() -> Finding {
+    let seen = steps::find_tool(transfer::rsync::PROGRAM).map(|p| p.display().to_string());
+    finding("rsync", seen.ok_or_else(|| ("not installed".into(), "limosa setup".into())))
 }
 
 fn guest_findings() -> Vec<Finding> {

@@ -46,5 +46,6 @@ pub mod spec;
 pub mod steps;
 pub mod sys;
 pub mod timeline;
+pub mod transfer;
 pub mod trial;
 pub mod verdict;

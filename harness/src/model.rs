@@ -38,7 +38,7 @@ pub fn write(run: &RunDir, plan: &Plan) -> Result<()> {
 }
 
 fn parameters(plan: &Plan, variant: &VariantPlan, start_s: f64) -> Option<Parameters> {
-    let scheme = match variant.scheme {
+    let scheme = match variant.scheme? {
         node::Scheme::DualPath => Scheme::DualPath,
         node::Scheme::PostCopy => Scheme::PostCopy,
         node::Scheme::Quic | node::Scheme::Multipath => return None,

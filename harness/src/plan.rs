@@ -6,6 +6,7 @@
 mod addresses;
 mod experiment;
 mod network;
+mod push;
 mod routes;
 mod service;
 mod shape;
@@ -13,6 +14,7 @@ mod timeline;
 
 pub use experiment::{resolve, resolve_topology};
 pub use network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan, RulePlan};
+pub use push::{PushPlan, PushRoute};
 pub use service::{DownloadPlan, WorkloadPlan};
 pub use shape::{DelayStage, LossPlan, RateStage, ShapePlan, TraceStage};
 pub use timeline::{Action, CopyPlan, StepPlan, When};
@@ -84,11 +86,11 @@ pub struct NodePlan {
 /// One of the things that are compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct VariantPlan {
-    /// The migration scheme.
-    pub scheme: Scheme,
-    /// All transport settings; the seed is the trial's.
-    pub transport: Transport,
-    /// Where the client connects first.
+    /// The migration scheme; a push has none.
+    pub scheme: Option<Scheme>,
+    /// All transport settings; the seed is the trial's. A push has none.
+    pub transport: Option<Transport>,
+    /// Where the client connects first; under the workload `push` where rsync's daemon listens.
     pub connect: SocketAddr,
     /// Where it tries again when its connection has died.
     pub fallback: Vec<SocketAddr>,
@@ -100,6 +102,9 @@ pub struct VariantPlan {
     pub timeline: Vec<StepPlan>,
     /// Links that have another shape in this variant, both directions, by name.
     pub shapes: IndexMap<String, ShapePlan>,
+    /// What is copied, under the workload `push`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub push: Option<PushPlan>,
 }
 
 /// One variant, tried once.
@@ -117,8 +122,13 @@ impl VariantPlan {
     /// The server that the client reaches through its i-th interface: under the schemes with two
     /// servers the second interface, if another, is the one towards the new server.
     pub fn server_behind(&self, interface: usize) -> SocketAddr {
-        let new = self.fallback.first().filter(|_| self.scheme.hands_over() && interface == 1);
+        let new = self.fallback.first().filter(|_| self.hands_over() && interface == 1);
         new.copied().unwrap_or(self.connect)
+    }
+
+    /// Whether two servers share the work while objects move.
+    pub fn hands_over(&self) -> bool {
+        self.scheme.is_some_and(Scheme::hands_over)
     }
 
     /// Names of the copies that its timeline makes.
@@ -135,6 +145,17 @@ impl Plan {
     pub fn needs_criu(&self) -> bool {
         let moves = |s: &StepPlan| matches!(s.action, Action::Checkpoint { .. });
         self.variants.values().any(|v| v.timeline.iter().any(moves))
+    }
+
+    /// Whether any variant copies files with rsync.
+    pub fn needs_rsync(&self) -> bool {
+        self.variants.values().any(|v| v.push.is_some())
+    }
+
+    /// Bytes that a server holds, or the largest file that is copied.
+    pub fn bytes(&self) -> u64 {
+        let pushed = self.variants.values().filter_map(|v| v.push.as_ref()).map(|p| p.size.0);
+        pushed.max().unwrap_or_else(|| self.workload.bytes())
     }
 
     /// The network as a variant has it.

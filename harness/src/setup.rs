@@ -13,6 +13,7 @@ use crate::{
     debian,
     guest::{self, Accelerator, Image, QEMU, Ready},
     steps::{Log, find_tool, step},
+    transfer,
 };
 
 /// One thing that has to be there, and the Debian package that brings it.
@@ -27,6 +28,13 @@ const BOOT: &[Need] = &[
     Need { what: QEMU, package: "qemu-system-x86", is_there: || find_tool(QEMU).is_some() },
     Need { what: "mke2fs", package: "e2fsprogs", is_there: || find_tool("mke2fs").is_some() },
 ];
+
+/// What experiments start on this kernel.
+const TOOLS: &[Need] = &[Need {
+    what: "rsync",
+    package: "rsync",
+    is_there: || find_tool(transfer::rsync::PROGRAM).is_some(),
+}];
 
 /// What fetching and unpacking Debian's packages takes.
 const FETCH: &[Need] = &[
@@ -69,6 +77,19 @@ pub fn setup() -> Result<Ready> {
     cache.give_back()?;
     drop(lock);
     Ok(Ready { image, accelerator })
+}
+
+/// Installs the programs that experiments start on this kernel; the guest's image has its own.
+///
+/// # Errors
+/// When packages cannot be installed; the error says what to install by hand.
+pub fn tools() -> Result<()> {
+    let cache = Cache::find()?;
+    let lock = cache.lock()?;
+    install(TOOLS.iter(), &cache)?;
+    cache.give_back()?;
+    drop(lock);
+    Ok(())
 }
 
 /// What [`setup`] would return if it had nothing to do; changes nothing and takes no time.
@@ -143,7 +164,7 @@ mod tests {
 
     #[test]
     fn nothing_is_needed_twice() {
-        let needs = || BOOT.iter().chain(FETCH);
+        let needs = || BOOT.iter().chain(FETCH).chain(TOOLS);
         let mut packages: Vec<_> = needs().map(|need| need.package).collect();
         packages.sort_unstable();
         packages.dedup();

@@ -12,7 +12,10 @@ pub use load::{
     Document, Location, Problem, SpecError, Step as PathStep, load_experiment, load_topology,
 };
 pub use named::Named;
-pub use service::{Arrivals, Choose, ClosedLoop, Download, Object, Objects, Requests, Workload};
+pub use service::{
+    Arrivals, Choose, ClosedLoop, Content, Download, Object, Objects, Push, Pushed, Requests,
+    Workload,
+};
 pub use trace::{Trace, Traces};
 
 use limosa_record::{
@@ -227,7 +230,7 @@ pub struct Experiment {
     /// on the place `client`.
     #[serde(default)]
     pub nodes: Option<Named<Node>>,
-    /// What the client does.
+    /// What the client does, or what is copied without one.
     pub workload: Workload,
     /// Transport settings of all variants.
     #[serde(default)]
@@ -312,8 +315,12 @@ pub struct Transport {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Variant {
-    /// The migration scheme.
-    pub scheme: Scheme,
+    /// The migration scheme; all need one but those of the workload `push`.
+    #[serde(default)]
+    pub scheme: Option<Scheme>,
+    /// What is copied, under the workload `push`.
+    #[serde(default)]
+    pub push: Option<Pushed>,
     /// Transport settings of this variant.
     #[serde(default)]
     pub transport: Transport,

@@ -4,32 +4,29 @@ use crate::{
     action::Scene,
     calibrate,
     capture::Capture,
-    certificate::{self, Certificates, SERVER_NAME},
+    certificate::{self, Certificates},
     lab::{Backend, Carrier, Lab, LinkReadings},
     leftovers, manifest,
-    node::{CONTROL, Node},
-    plan::{Plan, SERVER_PORT, TrialPlan, VariantPlan, WorkloadPlan},
+    node::Node,
+    plan::{Plan, TrialPlan, VariantPlan, WorkloadPlan},
     run::{Laboratory, Phase, TrialRecord},
     source,
     spec::{Expect, Role},
     sys::{criu::Criu, machine, packet_cost, process::ExitState},
     timeline::{self, Done},
+    transfer,
     verdict::watch::{Mark, Readings, Watch},
 };
 use anyhow::{Context, Result, anyhow, bail};
 use limosa_record::{
     clock,
-    node::{
-        Catalogue, ClientConfig, MigrationStatus, NodeConfig, Request, RequestWorkload,
-        ServerConfig, StoreConfig, Workload,
-    },
+    node::{MigrationStatus, Request},
     row::{CalibrationRow, RowFile, TrialRow},
 };
 use std::{
     cell::RefCell,
     env, fs,
     future::pending,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
@@ -43,6 +40,8 @@ use tokio::{
 
 mod capacity;
 mod collect;
+mod config;
+mod push;
 
 /// This machine's kernel as a laboratory.
 #[derive(Debug)]
@@ -67,8 +66,8 @@ pub struct Host {
 
 /// How the middle of a trial ended.
 enum Middle {
-    /// The client ended like this.
-    Client(ExitState),
+    /// The workload is over: the client ended like this.
+    Over(ExitState),
     /// The trial's time was up.
     TimeLimit,
     /// The user does not want to wait.
@@ -85,6 +84,8 @@ struct Finished<'a> {
     calibration: Vec<CalibrationRow>,
     steps: Vec<Done>,
     image_bytes: Option<u64>,
+    /// What a transfer of files took.
+    transfer: Option<transfer::Report>,
     /// The machine during the download, or from the trial's beginning when it got no further.
     machine: Option<Readings>,
     /// What the links did meanwhile.
@@ -173,63 +174,7 @@ impl Host {
         })
     }
 
-    fn config(
-        &self,
-        name: &str,
-        role: Role,
-        trial: &TrialPlan,
-        variant: &VariantPlan,
-        folder: &Path,
-    ) -> NodeConfig {
-        let mut transport = variant.transport.clone();
-        transport.seed = trial.seed;
-        let with_store = variant.scheme.hands_over() || self.plan.workload.download().is_none();
-        let catalogue = Catalogue { seed: trial.seed, ..self.plan.workload.catalogue() };
-        let wildcard: IpAddr = match variant.connect {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        match role {
-            Role::Server => NodeConfig::Server(ServerConfig {
-                listen: SocketAddr::new(wildcard, SERVER_PORT),
-                control: CONTROL,
-                folder: folder.into(),
-                certificate: self.certificates.certificate.clone(),
-                private_key: self.certificates.private_key.clone(),
-                www: self.work.path().join("www"),
-                store: with_store.then(|| StoreConfig {
-                    name: name.into(),
-                    catalogue,
-                    ca: self.certificates.ca.clone(),
-                    server_name: SERVER_NAME.into(),
-                }),
-                transport,
-            }),
-            Role::Client => NodeConfig::Client(ClientConfig {
-                connect: variant.connect,
-                fallback: variant.fallback.clone(),
-                local: variant.local.clone(),
-                control: CONTROL,
-                folder: folder.into(),
-                ca: self.certificates.ca.clone(),
-                server_name: SERVER_NAME.into(),
-                path: self.plan.workload.download().map_or("/".into(), |d| d.path.clone()),
-                save_as: self.desk(trial).join("body"),
-                workload: match &self.plan.workload {
-                    WorkloadPlan::Download(_) => Workload::Download,
-                    WorkloadPlan::Requests(requests) => Workload::Requests(RequestWorkload {
-                        catalogue,
-                        seed: trial.seed,
-                        ..requests.clone()
-                    }),
-                },
-                number: 0,
-                transport,
-            }),
-        }
-    }
-
-    /// The trial until the client has ended; fills `finished` on the way.
+    /// The trial until its workload is over; fills `finished` on the way.
     async fn middle(
         &self,
         finished: &mut Finished<'_>,
@@ -246,8 +191,11 @@ impl Host {
         };
         let lab = Lab::up(&network, trial.seed, carrier)?;
         phase(Phase::Calibration);
-        let (client_name, client_place) = self.node_of(Role::Client)?;
-        finished.calibration = calibrate::calibrate(&network, &lab, client_place, variant)?;
+        let place = match &self.plan.workload {
+            WorkloadPlan::Push(route) => &route.from,
+            _ => self.node_of(Role::Client)?.1,
+        };
+        finished.calibration = calibrate::calibrate(&network, &lab, place, variant)?;
         let mut rows = RowFile::append(&folder.join("calibration.csv"))?;
         finished.calibration.iter().try_for_each(|row| rows.write(row))?;
         lab.rewind()?;
@@ -257,11 +205,29 @@ impl Host {
             let file = folder.join(format!("{place}.pcap"));
             captures.push(Capture::start(lab.place(place)?, &file)?);
         }
+        let end = match &self.plan.workload {
+            WorkloadPlan::Push(route) => self.push(route, finished, &lab, begun, phase).await?,
+            _ => self.serve(finished, &lab, begun, phase).await?,
+        };
+        captures.into_iter().try_for_each(Capture::stop)?;
+        Ok(end)
+    }
+
+    /// Servers and a client, until the client has ended.
+    async fn serve(
+        &self,
+        finished: &mut Finished<'_>,
+        lab: &Lab,
+        begun: &mut Mark,
+        phase: &dyn Fn(Phase),
+    ) -> Result<Middle> {
+        let (trial, variant, folder) = (finished.trial, finished.variant, finished.folder);
+        let (client_name, _) = self.node_of(Role::Client)?;
         let mut nodes = Vec::new();
         for (name, node) in &self.plan.nodes {
             let (working, kept) = (self.desk(trial).join(name), folder.join(name));
-            let config = self.config(name, node.role, trial, variant, &working);
-            let start = Node::start(&self.program, name, &node.on, &working, &kept, &config, &lab);
+            let config = self.config(name, node.role, trial, variant, &working)?;
+            let start = Node::start(&self.program, name, &node.on, &working, &kept, &config, lab);
             nodes.push(Rc::new(start.await?));
         }
         let client = nodes.iter().find(|n| n.name() == client_name).context("no client")?.clone();
@@ -269,63 +235,83 @@ impl Host {
         // What the machine did while nodes started is no matter of the download.
         *begun = self.machine.mark();
         phase(Phase::Handshake);
-        let zero_ns = client.ask(&lab, &Request::Start).await?.handshake_started_ns;
+        let zero_ns = client.ask(lab, &Request::Start).await?.handshake_started_ns;
         let zero_ns = zero_ns.context("the client does not say when its handshake started")?;
         finished.zero_ns = Some(zero_ns);
-        let scene = Scene {
-            lab: &lab,
-            nodes: RefCell::new(nodes),
-            joined: Notify::new(),
-            criu: self.criu.as_ref(),
-            desk: self.desk(trial),
-            kept: folder.to_owned(),
-            logs: folder.join("criu"),
-            dumps: RefCell::default(),
-        };
-        let end = self.until_the_end(finished, &scene, &client, zero_ns, phase).await;
-        finished.machine = Some(Readings::between(begun, &self.machine.mark()));
-        match (lab.readings(&variant.timeline), &end) {
-            (Ok(now), _) => finished.links = now.since(&links),
-            (Err(e), Ok(_)) => return Err(e),
-            // What ended the trial may be why the links do not answer.
-            (Err(_), Err(_)) => {}
-        }
+        let scene = self.scene(finished, lab, nodes);
+        phase(Phase::Download);
+        let end = self.until_the_end(finished, &scene, client.ended(), zero_ns, phase).await;
+        self.take_readings(finished, lab, begun, &links, end.is_ok())?;
         finished.image_bytes =
             scene.dumps.borrow().iter().map(|d| d.image_bytes).reduce(|a, b| a + b);
         let nodes = scene.nodes.take();
         for node in nodes.iter().filter(|n| n.name() != client_name) {
             if variant.copies().next().is_some() && !node.was_killed() && end.is_ok() {
-                finished.servers.extend(server_report(node, &lab).await);
+                finished.servers.extend(server_report(node, lab).await);
             }
-            let state = node.stop(&lab).await?;
-            if let (Some(expect), Ok(Middle::Client(_))) = (self.plan.expect.get(node.name()), &end)
-            {
+            let state = node.stop(lab).await?;
+            if let (Some(expect), Ok(Middle::Over(_))) = (self.plan.expect.get(node.name()), &end) {
                 check_end(node, expect, state)?;
             }
         }
-        if !matches!(end, Ok(Middle::Client(_))) {
+        if !matches!(end, Ok(Middle::Over(_))) {
             client.kill().await?;
         }
-        captures.into_iter().try_for_each(Capture::stop)?;
-        if let (Ok(Middle::Client(state)), Some(expect)) = (&end, self.plan.expect.get(client_name))
-        {
+        if let (Ok(Middle::Over(state)), Some(expect)) = (&end, self.plan.expect.get(client_name)) {
             check_end(&client, expect, *state)?;
         }
         end
+    }
+
+    fn scene<'a>(
+        &'a self,
+        finished: &Finished<'_>,
+        lab: &'a Lab,
+        nodes: Vec<Rc<Node>>,
+    ) -> Scene<'a> {
+        Scene {
+            lab,
+            nodes: RefCell::new(nodes),
+            joined: Notify::new(),
+            criu: self.criu.as_ref(),
+            desk: self.desk(finished.trial),
+            kept: finished.folder.to_owned(),
+            logs: finished.folder.join("criu"),
+            dumps: RefCell::default(),
+        }
+    }
+
+    /// What the machine and the links did while the workload ran.
+    fn take_readings(
+        &self,
+        finished: &mut Finished<'_>,
+        lab: &Lab,
+        begun: &Mark,
+        links: &LinkReadings,
+        ended_well: bool,
+    ) -> Result<()> {
+        finished.machine = Some(Readings::between(begun, &self.machine.mark()));
+        match lab.readings(&finished.variant.timeline) {
+            Ok(now) => finished.links = now.since(links),
+            Err(e) if ended_well => return Err(e),
+            // What ended the trial may be why the links do not answer.
+            Err(_) => {}
+        }
+        Ok(())
     }
 
     async fn until_the_end(
         &self,
         finished: &mut Finished<'_>,
         scene: &Scene<'_>,
-        client: &Node,
+        workload: impl Future<Output = Result<ExitState>>,
         zero_ns: i64,
         phase: &dyn Fn(Phase),
     ) -> Result<Middle> {
         let planned = &finished.variant.timeline;
+        let client = self.node_of(Role::Client).map_or("", |(name, _)| name);
         let steps = RefCell::new(Vec::new());
         let timeline = async {
-            phase(Phase::Download);
             let report = |done: Done| {
                 phase(Phase::After(done.event));
                 steps.borrow_mut().push(done);
@@ -338,18 +324,20 @@ impl Host {
         let mut interrupted = self.interrupted.clone();
         let end = tokio::select! {
             _ = interrupted.wait_for(|i| *i) => Ok(Middle::Interrupted),
-            state = client.ended() => state.map(Middle::Client),
+            state = workload => state.map(Middle::Over),
             error = timeline => Err(error),
-            why = scene.early_end(client.name()) => Err(anyhow!(why)),
+            why = scene.early_end(client) => Err(anyhow!(why)),
             why = scene.lab.failed() => Err(anyhow!(why)),
             () = sleep(self.plan.time_limit.as_duration()) => Ok(Middle::TimeLimit),
         };
         finished.steps = steps.into_inner();
-        if let (Ok(Middle::Client(_)), Some(missing)) = (&end, planned.get(finished.steps.len())) {
+        if let (Ok(Middle::Over(_)), Some(missing)) = (&end, planned.get(finished.steps.len())) {
             let after = (clock::now_ns() - zero_ns) as f64 / 1e9;
             bail!(
-                "the client ended after {after:.1} s, before the step `{}`\n  hint: download more, or move the step",
-                missing.action.name()
+                "the {} ended after {after:.1} s, before the step `{}`\n  hint: {} more, or move the step",
+                if client.is_empty() { "push" } else { "client" },
+                missing.action.name(),
+                if client.is_empty() { "push" } else { "download" },
             );
         }
         end
@@ -441,6 +429,7 @@ impl Host {
             calibration: Vec::new(),
             steps: Vec::new(),
             image_bytes: None,
+            transfer: None,
             machine: None,
             links: LinkReadings::default(),
             servers: Vec::new(),
@@ -461,7 +450,7 @@ impl Host {
         let written = machine.write(folder);
         let cleared = written.and_then(|()| self.clear_desk(trial, folder));
         match middle.and_then(|middle| cleared.map(|()| middle)) {
-            Ok(Middle::Client(_)) => {}
+            Ok(Middle::Over(_)) => {}
             Ok(Middle::Interrupted) => return None,
             Ok(Middle::TimeLimit) => {
                 let why = format!("not over after {}", self.plan.time_limit);

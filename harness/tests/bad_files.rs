@@ -117,6 +117,13 @@ fn each_mistake_is_told_with_its_place() {
         ("wrong type", "repetitions: 3", "repetitions: [3]"),
         ("name that is a path", "  quic-none:", "  ../quic:"),
         ("unknown links", "repetitions: 3", "repetitions: 3\nlinks: fast"),
+        ("no scheme", "{scheme: quic}", "{}"),
+        (
+            "a copy beside a client",
+            "{scheme: quic}",
+            "{scheme: quic, push: {size: 1MB, content: zeros}}",
+        ),
+        ("two workloads", "workload:\n", "workload:\n  push: {from: server-a, to: server-b}\n"),
         (
             "a new shape with two losses",
             "    checkpoint: {node: server, as: image}",
@@ -185,6 +192,44 @@ fn each_mistake_is_told_with_its_place() {
             let error = error.replace(&format!("{}/", folder.path().display()), "");
             writeln!(told, "# {what}\nerror: {error}\n").unwrap();
         }
+    }
+    insta::assert_snapshot!(told);
+}
+
+const PUSH: &str = "\
+version: 1
+topology: net
+repetitions: 1
+workload: {push: {from: server-a, to: server-b}}
+variants:
+  zeros: {push: {size: 1MB, content: zeros}}
+";
+
+#[test]
+fn each_mistake_of_a_push_is_told_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = load(folder.path(), PUSH, TOPOLOGY).unwrap();
+    assert!(plan.needs_rsync() && !plan.needs_criu() && plan.nodes.is_empty());
+    let mut told = String::new();
+    for (what, find, put) in [
+        ("switch as a host", "from: server-a", "from: switch"),
+        ("to itself", "to: server-b", "to: server-a"),
+        ("nothing to copy", "{push: {size: 1MB, content: zeros}}", "{}"),
+        ("empty file", "size: 1MB", "size: 0B"),
+        ("unknown content", "content: zeros", "content: ones"),
+        ("a scheme", "zeros: {push", "zeros: {scheme: quic, push"),
+        ("nodes", "repetitions: 1", "repetitions: 1\nnodes: {client: {on: client, role: client}}"),
+        (
+            "a step with a node",
+            "repetitions: 1",
+            "repetitions: 1\ntimeline: [{at: 1s, kill: {node: server}}]",
+        ),
+    ] {
+        assert!(PUSH.contains(find), "{what}");
+        let error = load(folder.path(), &PUSH.replacen(find, put, 1), TOPOLOGY);
+        let error = error.expect_err(what).to_string();
+        let error = error.replace(&format!("{}/", folder.path().display()), "");
+        writeln!(told, "# {what}\nerror: {error}\n").unwrap();
     }
     insta::assert_snapshot!(told);
 }

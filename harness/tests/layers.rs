@@ -37,6 +37,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
         "harness/src/debian",
         &["crate::guest", "crate::lab", "crate::plan", "crate::spec", "crate::sys", "crate::setup"],
     ),
+    (
+        "harness/src/transfer",
+        &["crate::spec", "crate::plan", "crate::lab", "crate::node", "crate::trial", "crate::run"],
+    ),
     ("harness/src/lab", &["crate::node", "crate::trial", "crate::run", "crate::doctor"]),
     ("harness/src/guest", &["crate::lab", "crate::plan", "crate::spec", "crate::trial"]),
 ];

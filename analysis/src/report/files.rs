@@ -14,7 +14,10 @@ const TRIALS: &[Column] = &[
     ("downtime_s", "from the start of the checkpoint to the end of the restore"),
     ("stall_s", "the longest time without a byte of the body"),
     ("resume_delay_s", "from the end of the restore to the next byte of the body"),
-    ("checkpoint_s, transfer_s, restore_s", "the parts of the downtime"),
+    (
+        "checkpoint_s, transfer_s, restore_s",
+        "the parts of the downtime; transfer_s also of a copy without a migration",
+    ),
     ("image_bytes", "size of the checkpoint's image files"),
     ("reconnects", "new connections that the client had to make"),
     ("started_utc", "when the trial began"),
@@ -34,6 +37,15 @@ const TRIALS: &[Column] = &[
     ("answered_twice", "requests that two servers answered; must be 0"),
     ("objects_lost", "objects that were on no server any more in the end"),
     ("writes_missing", "acknowledged writes that the server in charge lacked; must be 0"),
+    ("transfer", "what carried files between two places, as rsync; empty without such a transfer"),
+    (
+        "transfer_setup_s, transfer_data_s",
+        "until the first file arrived, and from then to the last",
+    ),
+    ("transfer_size_bytes", "size of the files"),
+    ("transfer_sent_bytes, transfer_received_bytes", "payload of TCP, as the sender counts it"),
+    ("transfer_rate_bps", "bits of the files per second of transfer_data_s"),
+    ("transfer_speedup_ratio", "size of the files by bytes sent and received"),
 ];
 const THROUGHPUT: &[Column] = &[
     ("variant, repetition", "which trial"),

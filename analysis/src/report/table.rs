@@ -7,13 +7,18 @@ use maud::{Markup, html};
 type Column = (&'static str, &'static str, fn(f64) -> String);
 
 /// Columns beside the turnaround time: heading, metric, how its numbers read.
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 11] = [
     ("goodput (Mbit/s)", "goodput_bps", |bps| number::amount((bps / 1e4).round() / 100.0)),
     ("downtime (s)", "downtime_s", number::seconds),
     ("longest stall (s)", "stall_s", number::seconds),
     ("resume delay (s)", "resume_delay_s", number::seconds),
     ("image", "image_bytes", number::bytes),
     ("mean response (s)", "response_mean_s", number::seconds),
+    ("copy: set-up (s)", "transfer_setup_s", number::seconds),
+    ("copy: data (s)", "transfer_data_s", number::seconds),
+    ("copy: files", "transfer_size_bytes", number::bytes),
+    ("copy: sent", "transfer_sent_bytes", number::bytes),
+    ("copy: size ÷ bytes on the way", "transfer_speedup_ratio", number::amount),
 ];
 
 pub(super) fn variants(analysis: &Analysis) -> Markup {

@@ -46,7 +46,8 @@ pub struct TrialRow {
     pub resume_delay_s: Option<f64>,
     /// Duration of the checkpoint.
     pub checkpoint_s: Option<f64>,
-    /// From the end of the checkpoint to the start of the restore.
+    /// From the end of the checkpoint to the start of the restore; without a migration from the
+    /// start of a transfer's programs to their end.
     pub transfer_s: Option<f64>,
     /// Duration of the restore.
     pub restore_s: Option<f64>,
@@ -101,6 +102,22 @@ pub struct TrialRow {
     pub objects_lost: Option<u64>,
     /// Acknowledged writes that the server in charge did not hold in the end; must be 0.
     pub writes_missing: Option<u64>,
+    /// What carried files between two places: `rsync`, or `rsync -z` with compression.
+    pub transfer: Option<String>,
+    /// From the start of its programs to the first file at the target.
+    pub transfer_setup_s: Option<f64>,
+    /// From there to the last complete file at the target.
+    pub transfer_data_s: Option<f64>,
+    /// Size of the files.
+    pub transfer_size_bytes: Option<u64>,
+    /// What the sender sent: payload of TCP.
+    pub transfer_sent_bytes: Option<u64>,
+    /// What the sender received.
+    pub transfer_received_bytes: Option<u64>,
+    /// `transfer_size_bytes` × 8 ÷ `transfer_data_s`.
+    pub transfer_rate_bps: Option<f64>,
+    /// `transfer_size_bytes` ÷ (sent + received), which rsync calls the speedup.
+    pub transfer_speedup_ratio: Option<f64>,
 }
 
 /// One row of `throughput.csv`: bytes that arrived on one path in one interval.
@@ -432,6 +449,10 @@ pub mod event {
     pub const OBJECTS_LOST: &str = "objects_lost";
     /// The client found one of its two servers gone.
     pub const SERVER_LOST: &str = "server_lost";
+    /// The programs of a transfer of files started, until its first file arrived.
+    pub const TRANSFER_SETUP: &str = "transfer_setup";
+    /// Files arrived, from the first one to the last.
+    pub const TRANSFER: &str = "transfer";
     /// A connection was resumed from an earlier one.
     pub const RESUMED: &str = "resumed";
 }

@@ -232,7 +232,7 @@ fn inside_guest(run: RunDir, args: &RunArgs) -> Result<u8> {
 /// The body exists as the source and, for each job, as it arrives; twice, because `--jobs auto`
 /// leaves half of the memory to others.
 fn memory_mib(plan: &Plan, jobs: Jobs) -> u32 {
-    let body = u32::try_from(plan.workload.bytes() >> 20).unwrap_or(u32::MAX / 4);
+    let body = u32::try_from(plan.bytes() >> 20).unwrap_or(u32::MAX / 4);
     let jobs = match jobs {
         Jobs::Fixed(n) => u32::try_from(n).unwrap_or(u32::MAX),
         Jobs::Auto => GUEST_JOBS,

@@ -5,7 +5,7 @@ use crate::{
     cli::{Format, exit},
     doctor::{self, Finding},
     lab::Backend,
-    plan::{self, Action, Plan, ShapePlan, StepPlan, When, WorkloadPlan},
+    plan::{self, Action, Plan, ShapePlan, StepPlan, VariantPlan, When, WorkloadPlan},
     spec::{self, Links},
 };
 use anyhow::Result;
@@ -13,6 +13,7 @@ use comfy_table::{Table, presets::NOTHING};
 use limosa_analysis::{Analysis, Comparison};
 use limosa_record::{
     dir::RunDir,
+    row::SummaryRow,
     unit::{Rate, Size},
 };
 use std::path::{Path, PathBuf};
@@ -126,25 +127,38 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
                 r.arrivals
             );
         }
+        WorkloadPlan::Push(p) => say!("\npush: from {} to {}, by rsync", p.from, p.to),
     }
     for (name, variant) in &plan.variants {
-        let word = |v: serde_json::Result<serde_json::Value>| {
-            v.ok().and_then(|v| v.as_str().map(ToOwned::to_owned)).unwrap_or_default()
-        };
-        let t = &variant.transport;
-        say!(
-            "\nvariant {name}: {}, profile {}, {}, idle timeout {}",
-            word(serde_json::to_value(variant.scheme)),
-            word(serde_json::to_value(t.profile)),
-            word(serde_json::to_value(t.congestion)),
-            t.idle_timeout
-        );
-        say!("  connects to {}, then to {:?}", variant.connect, variant.fallback);
+        say!("\nvariant {name}: {}", variant_text(variant));
         variant.shapes.iter().for_each(|(link, s)| say!("  {link} instead: {}", shape(s)));
         variant.timeline.iter().for_each(|s| say!("  {}", step(s)));
     }
     say!("\n{} trials, {} each at the most", plan.trials.len(), plan.time_limit);
     Ok(exit::OK)
+}
+
+/// What is tried, and where to.
+fn variant_text(variant: &VariantPlan) -> String {
+    let word = |v: serde_json::Result<serde_json::Value>| {
+        v.ok().and_then(|v| v.as_str().map(ToOwned::to_owned)).unwrap_or_default()
+    };
+    if let Some(push) = &variant.push {
+        let (how, what) = (push.compress, word(serde_json::to_value(push.content)));
+        let how = if how { "compressed" } else { "as it is" };
+        let (to, from) = (variant.connect, &variant.local);
+        return format!("{} of {what}, {how}\n  from {from:?} to {to}", push.size);
+    }
+    let Some(t) = &variant.transport else { return String::new() };
+    format!(
+        "{}, profile {}, {}, idle timeout {}\n  connects to {}, then to {:?}",
+        word(serde_json::to_value(variant.scheme)),
+        word(serde_json::to_value(t.profile)),
+        word(serde_json::to_value(t.congestion)),
+        t.idle_timeout,
+        variant.connect,
+        variant.fallback
+    )
 }
 
 fn shape(shape: &ShapePlan) -> String {
@@ -253,8 +267,46 @@ fn print_comparison(comparison: &Comparison) {
     comparison.notes.iter().for_each(|n| tell!("warning: {n}"));
 }
 
-/// The closing table: our turnaround beside the published one.
+/// The closing table: our turnaround beside the published one, or what copies took.
 pub(super) fn print_table(analysis: &Analysis) {
+    let copies = analysis.summary.iter().any(|r| r.metric == "transfer_data_s");
+    if copies && analysis.variants.iter().all(|v| v.turnaround.is_none()) {
+        print_copies(analysis);
+    } else {
+        print_turnarounds(analysis);
+    }
+    for e in &analysis.excesses {
+        let published = e.reference_s.map_or(String::new(), |r| format!(" (published {r:.2} s)"));
+        say!("the migration costs {} {:.2} s over {}{published}", e.variant, e.mean_s, e.baseline);
+    }
+    analysis.warnings.iter().for_each(|w| tell!("warning: {w}"));
+}
+
+fn print_copies(analysis: &Analysis) {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    table.set_header(["variant", "ok", "failed", "suspect", "set-up", "data", "sent", "speedup"]);
+    for v in &analysis.variants {
+        let of = |row: &&SummaryRow| row.variant == v.name && row.baseline.is_none();
+        let mean = |metric: &str, text: fn(f64) -> String| {
+            let row = analysis.summary.iter().filter(of).find(|r| r.metric == metric);
+            row.map_or("–".to_owned(), |r| text(r.mean))
+        };
+        table.add_row([
+            v.name.clone(),
+            v.ok.to_string(),
+            v.failed.to_string(),
+            v.suspect.to_string(),
+            mean("transfer_setup_s", |s| format!("{s:.3} s")),
+            mean("transfer_data_s", |s| format!("{s:.3} s")),
+            mean("transfer_sent_bytes", |b| format!("{b:.0} B")),
+            mean("transfer_speedup_ratio", |r| format!("{r:.2}")),
+        ]);
+    }
+    say!("{table}");
+}
+
+fn print_turnarounds(analysis: &Analysis) {
     let mut table = Table::new();
     table.load_style(NOTHING);
     table.set_header([
@@ -288,11 +340,6 @@ pub(super) fn print_table(analysis: &Analysis) {
         ]);
     }
     say!("{table}");
-    for e in &analysis.excesses {
-        let published = e.reference_s.map_or(String::new(), |r| format!(" (published {r:.2} s)"));
-        say!("the migration costs {} {:.2} s over {}{published}", e.variant, e.mean_s, e.baseline);
-    }
-    analysis.warnings.iter().for_each(|w| tell!("warning: {w}"));
 }
 
 /// `limosa schema FORMAT`

@@ -2,7 +2,7 @@
 
 use super::{
     About, Action, Network, NodePlan, Plan, SERVER_PORT, ShapePlan, TrialPlan, VariantPlan,
-    network, seed_of, service, shape, timeline,
+    WorkloadPlan, network, push, seed_of, service, shape, timeline,
 };
 use crate::spec::{
     Document, Experiment, Kind, Links, Node, Problem, Role, SpecError, Topology, Transport, Variant,
@@ -32,7 +32,7 @@ pub fn resolve(
     let spec = &experiment.value;
     let network = network::resolve(topology, spec.links, &mut problems);
     check_numbers(experiment, &mut problems);
-    let workload = service::resolve(experiment, &mut problems);
+    let workload = service::resolve(experiment, network.as_ref(), &mut problems);
     let Some(network) = network else { return Err(SpecError(problems)) };
     let Some(nodes) = nodes(experiment, &network, &mut problems) else {
         return Err(SpecError(problems));
@@ -56,10 +56,22 @@ pub fn resolve(
     let context = timeline::Context { experiment, network: &network, nodes: &nodes };
     let mut variants = IndexMap::new();
     for (name, variant) in spec.variants.iter() {
-        let steps = timeline::resolve(&context, name, &mut problems);
+        let timeline = timeline::resolve(&context, name, &mut problems);
         let shapes = shapes(experiment, name, &network, &mut problems);
-        if let Some(plan) = resolve_variant(spec, variant, &network, &nodes, steps, shapes) {
-            variants.insert(name.clone(), plan);
+        let resolved = match &workload {
+            Some(WorkloadPlan::Push(route)) => {
+                push::variant(experiment, name, route, &network, &mut problems)
+                    .map(|plan| VariantPlan { timeline, ..plan })
+            }
+            // What is wrong with the workload has been told.
+            None => None,
+            Some(_) => {
+                check_variant(experiment, name, &mut problems);
+                resolve_variant(spec, variant, &network, &nodes, timeline)
+            }
+        };
+        if let Some(plan) = resolved {
+            variants.insert(name.clone(), VariantPlan { shapes, ..plan });
         }
     }
     let (Some(workload), true) = (workload, problems.is_empty()) else {
@@ -167,6 +179,10 @@ fn nodes(
     network: &Network,
     problems: &mut Vec<Problem>,
 ) -> Option<IndexMap<String, NodePlan>> {
+    let workload = &experiment.value.workload;
+    if workload.push.is_some() && workload.download.is_none() && workload.requests.is_none() {
+        return Some(IndexMap::new());
+    }
     let before = problems.len();
     let has = |place: &str| {
         network.places.get(place).is_some_and(|p| p.kind == Kind::Host)
@@ -282,14 +298,30 @@ fn expectations(
     expect
 }
 
+/// What a variant of a workload with a client needs, and must not have.
+fn check_variant(experiment: &Document<Experiment>, name: &str, problems: &mut Vec<Problem>) {
+    let spec = &experiment.value.variants[name];
+    let mut way = vec!["variants".into(), name.into()];
+    let (message, hint) = match (spec.scheme, &spec.push) {
+        (None, _) => (format!("`{name}` has no scheme"), "add `scheme: multipath`, for example"),
+        (Some(_), Some(_)) => {
+            way.push("push".into());
+            ("only the workload `push` copies files".into(), "leave it out")
+        }
+        (Some(_), None) => return,
+    };
+    problems.push(experiment.problem(&way, message, Some(hint.into())));
+}
+
+/// A variant of a workload with a client, without its shapes.
 fn resolve_variant(
     spec: &Experiment,
     variant: &Variant,
     network: &Network,
     nodes: &IndexMap<String, NodePlan>,
     timeline: Vec<super::StepPlan>,
-    shapes: IndexMap<String, ShapePlan>,
 ) -> Option<VariantPlan> {
+    let scheme = variant.scheme?;
     let on = |role| nodes.values().find(|n| n.role == role).map(|n| n.on.as_str());
     let (server, client) = (on(Role::Server)?, on(Role::Client)?);
     let connect = SocketAddr::new(network.address_toward(server, client)?, SERVER_PORT);
@@ -310,7 +342,7 @@ fn resolve_variant(
     let mut local: Vec<IpAddr> = Vec::new();
     let mut interfaces = Vec::new();
     let servers = std::iter::once(server).chain(restored.iter().copied());
-    let used = match variant.scheme {
+    let used = match scheme {
         // The paper's QUIC never uses the second interface.
         Scheme::Quic => network.interfaces_toward(client, [server]),
         Scheme::Multipath => network.places[client].interfaces.iter().collect(),
@@ -323,9 +355,17 @@ fn resolve_variant(
             interfaces.push(interface.name.clone());
         }
     }
-    let transport = transport(variant.scheme, &variant.transport, &spec.transport);
-    let scheme = variant.scheme;
-    Some(VariantPlan { scheme, transport, connect, fallback, local, interfaces, timeline, shapes })
+    Some(VariantPlan {
+        scheme: Some(scheme),
+        transport: Some(transport(scheme, &variant.transport, &spec.transport)),
+        connect,
+        fallback,
+        local,
+        interfaces,
+        timeline,
+        shapes: IndexMap::new(),
+        push: None,
+    })
 }
 
 fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Transport {

@@ -1,5 +1,6 @@
 //! Workloads in the terms of the nodes: what the servers hold, what the client asks for.
 
+use super::{Network, PushRoute, push};
 use crate::spec::{Document, Experiment, PathStep, Problem, Requests};
 use limosa_record::{
     node::{Arrivals, Catalogue, Choice, ListedObject, Ranges, RequestWorkload},
@@ -28,6 +29,8 @@ pub enum WorkloadPlan {
     Download(DownloadPlan),
     /// Reads and writes objects; the seeds are the trial's.
     Requests(RequestWorkload),
+    /// No client: files are copied, as each variant says.
+    Push(PushRoute),
 }
 
 /// What the client downloads.
@@ -46,7 +49,7 @@ impl WorkloadPlan {
     pub fn download(&self) -> Option<&DownloadPlan> {
         match self {
             Self::Download(download) => Some(download),
-            Self::Requests(_) => None,
+            Self::Requests(_) | Self::Push(_) => None,
         }
     }
 
@@ -61,6 +64,7 @@ impl WorkloadPlan {
                 ..Catalogue::default()
             },
             Self::Requests(requests) => requests.catalogue.clone(),
+            Self::Push(_) => Catalogue::default(),
         }
     }
 
@@ -73,6 +77,7 @@ impl WorkloadPlan {
                 let listed: u64 = catalogue.listed.iter().map(|o| o.size_bytes).sum();
                 catalogue.count * catalogue.size_bytes + listed
             }
+            Self::Push(_) => 0,
         }
     }
 }
@@ -80,6 +85,7 @@ impl WorkloadPlan {
 /// The workload with everything decided, or nothing and the reasons in `problems`.
 pub(super) fn resolve(
     experiment: &Document<Experiment>,
+    network: Option<&Network>,
     problems: &mut Vec<Problem>,
 ) -> Option<WorkloadPlan> {
     let before = problems.len();
@@ -88,20 +94,27 @@ pub(super) fn resolve(
         let way = [&["workload".into()], way].concat();
         problems.push(experiment.problem(&way, message, Some(hint.into())));
     };
-    let plan = match (&workload.download, &workload.requests) {
-        (Some(download), None) => {
+    let plan = match (&workload.download, &workload.requests, &workload.push) {
+        (Some(download), None, None) => {
             let range = download.range.unwrap_or(RANGE);
             let plan = DownloadPlan { path: download.path.clone(), size: download.size, range };
             check_download(&plan, &mut complain);
             WorkloadPlan::Download(plan)
         }
-        (None, Some(requests)) => WorkloadPlan::Requests(check_requests(requests, &mut complain)),
-        (None, None) => {
-            complain(&[], "there is no workload".into(), "add `download:` or `requests:`");
+        (None, Some(requests), None) => {
+            WorkloadPlan::Requests(check_requests(requests, &mut complain))
+        }
+        (None, None, Some(spec)) => {
+            WorkloadPlan::Push(push::route(experiment, spec, network?, problems)?)
+        }
+        (None, None, None) => {
+            let hint = "add `download:`, `requests:` or `push:`";
+            complain(&[], "there is no workload".into(), hint);
             return None;
         }
-        (Some(_), Some(_)) => {
-            complain(&[], "there are two workloads".into(), "keep `download` or `requests`");
+        _ => {
+            let hint = "keep one of `download`, `requests` and `push`";
+            complain(&[], "there are several workloads".into(), hint);
             return None;
         }
     };

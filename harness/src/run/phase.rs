@@ -15,7 +15,9 @@ pub enum Phase {
     Handshake,
     /// The client downloads.
     Download,
-    /// The client downloads, and this step of the timeline was the last one.
+    /// Files are copied.
+    Push,
+    /// The workload goes on, and this step of the timeline was the last one.
     After(&'static str),
     /// Files become rows.
     Collection,
@@ -37,7 +39,8 @@ impl fmt::Display for Phase {
             Self::Nodes => f.write_str("nodes"),
             Self::Handshake => f.write_str("handshake"),
             Self::Download => f.write_str("download"),
-            Self::After(step) => write!(f, "download, after {step}"),
+            Self::Push => f.write_str("push"),
+            Self::After(step) => write!(f, "after {step}"),
             Self::Collection => f.write_str("collection"),
         }
     }

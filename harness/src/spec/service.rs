@@ -1,4 +1,5 @@
-//! What the servers hold and what the clients ask for: the object store and request workloads.
+//! What the servers hold and what the clients ask for: the object store and request workloads; and
+//! what is copied where there are neither.
 
 use limosa_record::{
     node::Order,
@@ -17,6 +18,43 @@ pub struct Workload {
     /// Reads and writes of objects.
     #[serde(default)]
     pub requests: Option<Requests>,
+    /// No client and no server: data is copied from one place to another, as `push` of each variant
+    /// says.
+    #[serde(default)]
+    pub push: Option<Push>,
+}
+
+/// From where to where data is copied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Push {
+    /// The place that has the data.
+    pub from: String,
+    /// The place that gets it.
+    pub to: String,
+}
+
+/// One file, and how it travels.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pushed {
+    /// Size of the file.
+    pub size: Size,
+    /// What is in it.
+    pub content: Content,
+    /// Compress it on the way.
+    #[serde(default)]
+    pub compress: bool,
+}
+
+/// What is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// Zeros, in a file without blocks of its own, as `truncate` makes it.
+    Zeros,
+    /// Bytes that cannot be compressed, from the trial's seed.
+    Random,
 }
 
 /// One body of seeded random bytes. The schemes `quic` and `multipath` get it in one stream, the

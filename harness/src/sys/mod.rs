@@ -1,5 +1,6 @@
 //! The kernel mechanisms, one per file; they know nothing of spec, plan or lab.
 
+pub mod arrivals;
 pub mod criu;
 pub mod egress;
 pub mod flood;

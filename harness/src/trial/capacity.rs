@@ -1,7 +1,7 @@
 //! How many trials of a plan a machine is thought to carry at the same time. Only where to begin:
 //! the verdicts correct it.
 
-use crate::plan::{Plan, ShapePlan};
+use crate::plan::{Plan, ShapePlan, VariantPlan};
 use limosa_record::node::Profile;
 use std::time::Duration;
 
@@ -30,13 +30,15 @@ pub(super) fn capacity(
     processors: usize,
     memory_bytes: u64,
 ) -> usize {
-    let modern = plan.variants.values().any(|v| v.transport.profile == Profile::Modern);
+    let modern =
+        |v: &VariantPlan| v.transport.as_ref().is_none_or(|t| t.profile == Profile::Modern);
+    let modern = plan.variants.values().any(modern);
     let links = links_packets_per_s(plan);
     let rate = if modern { links } else { links.min(PAPER_PACKETS_PER_S) };
     let each = rate * message.as_secs_f64() * MESSAGES_PER_PACKET;
     let by_time = USABLE * processors as f64 / each;
     // Each trial's body arrives in a file, which may be in memory; half of that is for others.
-    let by_memory = memory_bytes as f64 / 2.0 / plan.workload.bytes().max(1) as f64;
+    let by_memory = memory_bytes as f64 / 2.0 / plan.bytes().max(1) as f64;
     (by_time.min(by_memory) as usize).max(1)
 }
 

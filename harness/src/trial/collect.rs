@@ -5,6 +5,7 @@ use crate::{
     plan::Plan,
     run::TrialRecord,
     timeline::Done,
+    transfer::Report,
     verdict::{self, Evidence},
 };
 use anyhow::{Context, Result};
@@ -12,7 +13,7 @@ use limosa_record::{
     node::{ClientResult, RESULT_FILE},
     row::{
         self, EventRow, NodeEventRow, NodeRequestRow, NodeThroughputRow, RequestRow, ThroughputRow,
-        event,
+        TrialRow, event,
     },
 };
 use std::{fs, path::Path};
@@ -80,7 +81,11 @@ fn collect(
         row.transfer_s = Some(seconds(restore.started_ns - checkpoint.done_ns));
         row.downtime_s = Some(seconds(restore.done_ns - checkpoint.started_ns));
     }
+    if let Some(transfer) = &finished.transfer {
+        enter_transfer(transfer, row);
+    }
     record.events = finished.steps.iter().map(|s| harness_event(finished, s)).collect();
+    record.events.extend(finished.transfer.iter().flat_map(|t| transfer_events(finished, t)));
     let clients = plan.nodes.iter().filter(|(_, n)| n.role == crate::spec::Role::Client);
     let clients: Vec<&str> = clients.map(|(name, _)| &**name).collect();
     for name in plan.nodes.keys().map(String::as_str).chain(copies.iter().copied()) {
@@ -175,6 +180,22 @@ fn client(
     Ok(())
 }
 
+/// The time from end to end only where no checkpoint and restore say what is meant by it.
+fn enter_transfer(transfer: &Report, row: &mut TrialRow) {
+    let data_s = seconds(transfer.arrived_ns - transfer.data_ns);
+    let (size, sent) = (transfer.size_bytes, transfer.sent_bytes);
+    row.transfer_s.get_or_insert(seconds(transfer.done_ns - transfer.started_ns));
+    row.transfer = Some(transfer.method.clone());
+    row.transfer_setup_s = Some(seconds(transfer.data_ns - transfer.started_ns));
+    row.transfer_data_s = Some(data_s);
+    row.transfer_size_bytes = Some(size);
+    row.transfer_sent_bytes = Some(sent);
+    row.transfer_received_bytes = Some(transfer.received_bytes);
+    row.transfer_rate_bps = (data_s > 0.0).then(|| size as f64 * 8.0 / data_s);
+    let travelled = (sent + transfer.received_bytes) as f64;
+    row.transfer_speedup_ratio = (travelled > 0.0).then(|| size as f64 / travelled);
+}
+
 fn request(finished: &Finished<'_>, zero_ns: i64, row: NodeRequestRow) -> RequestRow {
     RequestRow {
         variant: finished.trial.variant.clone(),
@@ -189,6 +210,25 @@ fn request(finished: &Finished<'_>, zero_ns: i64, row: NodeRequestRow) -> Reques
         access: row.access,
         version: row.version,
     }
+}
+
+/// A transfer's two parts.
+fn transfer_events(finished: &Finished<'_>, transfer: &Report) -> [EventRow; 2] {
+    let sent = format!("{}, {} bytes sent", transfer.method, transfer.sent_bytes);
+    let parts = [
+        (event::TRANSFER_SETUP, transfer.method.clone(), transfer.started_ns, transfer.data_ns),
+        (event::TRANSFER, sent, transfer.data_ns, transfer.arrived_ns),
+    ];
+    parts.map(|(event, detail, started_ns, done_ns)| EventRow {
+        variant: finished.trial.variant.clone(),
+        repetition: finished.trial.repetition,
+        source: "harness".into(),
+        event: event.into(),
+        detail,
+        planned_ns: None,
+        started_ns,
+        done_ns: Some(done_ns),
+    })
 }
 
 fn harness_event(finished: &Finished<'_>, step: &Done) -> EventRow {

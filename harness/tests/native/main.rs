@@ -8,6 +8,7 @@
 mod criu;
 mod handover;
 mod labs;
+mod push;
 mod trials;
 
 use std::{
