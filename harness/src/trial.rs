@@ -86,6 +86,8 @@ struct Finished<'a> {
     image_bytes: Option<u64>,
     /// What a transfer of files took.
     transfer: Option<transfer::Report>,
+    /// Whether the file that was copied arrived as it is.
+    file_matches: Option<bool>,
     /// The machine during the download, or from the trial's beginning when it got no further.
     machine: Option<Readings>,
     /// What the links did meanwhile.
@@ -430,6 +432,7 @@ impl Host {
             steps: Vec::new(),
             image_bytes: None,
             transfer: None,
+            file_matches: None,
             machine: None,
             links: LinkReadings::default(),
             servers: Vec::new(),

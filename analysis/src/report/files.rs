@@ -21,7 +21,7 @@ const TRIALS: &[Column] = &[
     ("image_bytes", "size of the checkpoint's image files"),
     ("reconnects", "new connections that the client had to make"),
     ("started_utc", "when the trial began"),
-    ("body_matches", "whether the body's SHA-256 equals the source's"),
+    ("body_matches", "whether the SHA-256 of the body or the copied file equals the source's"),
     ("rtt_first_ms", "shortest idle round trip over the client's first interface"),
     ("rtt_second_ms", "the same over its second interface"),
     ("step_lateness_ms", "latest start of a step of the timeline behind its plan"),

@@ -57,7 +57,7 @@ pub struct TrialRow {
     pub reconnects: Option<u64>,
     /// When the trial began.
     pub started_utc: String,
-    /// Whether the body's SHA-256 equals the source's.
+    /// Whether the SHA-256 of the body, or of the file that was copied, equals the source's.
     pub body_matches: Option<bool>,
     /// Shortest idle round trip over the client's first interface, before the trial.
     pub rtt_first_ms: Option<f64>,

@@ -69,6 +69,7 @@ fn collect(
     row.rtt_first_ms = finished.calibration.first().and_then(|c| c.min_rtt_ms);
     row.rtt_second_ms = finished.calibration.get(1).and_then(|c| c.min_rtt_ms);
     row.image_bytes = finished.image_bytes;
+    row.body_matches = finished.file_matches;
     let lateness = finished.steps.iter().map(|s| (s.started_ns - s.planned_ns) as f64 / 1e6);
     row.step_lateness_ms = lateness.reduce(f64::max);
     let step = |name: &str| finished.steps.iter().find(|s| s.event == name);

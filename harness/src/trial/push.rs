@@ -65,6 +65,7 @@ impl Host {
         finished.transfer = report.into_inner();
         if let Ok(Middle::Over(_)) = end {
             let same = source::sha256(&to.join(FILE))? == sha256;
+            finished.file_matches = Some(same);
             ensure!(same, "the file that arrived is not the file that was sent");
         }
         end
