@@ -102,10 +102,12 @@ pub(crate) fn client(config: &ClientConfig) -> Result<Arc<QuicClientConfig>> {
     Ok(Arc::new(QuicClientConfig::try_from(tls)?))
 }
 
-/// The end of the old server in a migration; it shows its own certificate.
+/// The end of the old server in a migration; it shows its own certificate. `folder` is for the key
+/// log.
 pub(crate) fn push_client(
     config: &ServerConfig,
     store: &StoreConfig,
+    folder: &Path,
 ) -> Result<Arc<QuicClientConfig>> {
     let (chain, key) = identity(config)?;
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
@@ -115,13 +117,18 @@ pub(crate) fn push_client(
         .context("use certificate and private key")?;
     tls.alpn_protocols = vec![PUSH_ALPN.to_vec()];
     tls.resumption = Resumption::disabled();
+    if config.transport.key_log {
+        tls.key_log = Arc::new(KeyFile::open(folder)?);
+    }
     Ok(Arc::new(QuicClientConfig::try_from(tls)?))
 }
 
 /// The end of the new server in a migration; nobody but a server of the same authority may push.
+/// `folder` is for the key log.
 pub(crate) fn push_server(
     config: &ServerConfig,
     store: &StoreConfig,
+    folder: &Path,
 ) -> Result<Arc<QuicServerConfig>> {
     let (chain, key) = identity(config)?;
     let roots = Arc::new(roots(&store.ca)?);
@@ -132,6 +139,9 @@ pub(crate) fn push_server(
         .with_single_cert(chain, key)
         .context("use certificate and private key")?;
     tls.alpn_protocols = vec![PUSH_ALPN.to_vec()];
+    if config.transport.key_log {
+        tls.key_log = Arc::new(KeyFile::open(folder)?);
+    }
     Ok(Arc::new(QuicServerConfig::try_from(tls)?))
 }
 

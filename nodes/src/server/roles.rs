@@ -97,7 +97,8 @@ impl Server {
             part.silence();
         }
         tokio::spawn(self.clone().accept(endpoint));
-        let mut config = noq::ServerConfig::with_crypto(tls::push_server(&self.config, store)?);
+        let mut config =
+            noq::ServerConfig::with_crypto(tls::push_server(&self.config, store, folder)?);
         config.transport_config(transport::between_servers(&self.config.transport)?);
         let port = Arc::new(Port::bind(target.migration)?);
         let endpoint = super::open(&port, config)?;
@@ -121,7 +122,8 @@ impl Server {
             SocketAddr::V4(_) => ([0; 4], 0).into(),
             SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
         };
-        let mut config = noq::ClientConfig::new(tls::push_client(&self.config, store)?);
+        let folder = self.now().folder.clone();
+        let mut config = noq::ClientConfig::new(tls::push_client(&self.config, store, &folder)?);
         config.transport_config(transport::between_servers(&self.config.transport)?);
         let port = Arc::new(Port::bind(any)?);
         let endpoint = Endpoint::new_with_abstract_socket(
