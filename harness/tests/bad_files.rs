@@ -111,6 +111,12 @@ fn each_mistake_is_told_with_its_place() {
         ),
         ("expecting a stranger", "  client: {exited: 0}", "  clint: {exited: 0}"),
         ("expecting two ends", "{exited: 0}", "{exited: 0, signaled: 9}"),
+        (
+            "a playback in ranges",
+            "size: 10MB}\nvariants:\n  quic-none: {scheme: quic}",
+            "size: 10MB, play: 4Mbit/s}\nvariants:\n  quic-none: {scheme: dual-path}",
+        ),
+        ("a playback that stands", "size: 10MB", "size: 10MB, play: 1kbit/s"),
         ("path outside", "path: /random", "path: /../etc/passwd"),
         ("later version", "version: 1", "version: 2\nnew_field: 3"),
         ("not YAML", "workload:", "workload: [}"),

@@ -13,6 +13,7 @@ mod control;
 mod events;
 mod logs;
 mod migration;
+mod pace;
 pub mod probe;
 mod random;
 mod scheme;

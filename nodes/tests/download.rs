@@ -84,3 +84,21 @@ fn requests_that_make_no_sense_are_answered_with_an_error() {
     ask(pair.server_control, &Request::Stop);
     server.join().unwrap().unwrap();
 }
+
+#[test]
+fn a_body_that_is_played_comes_at_its_rate() {
+    let mut pair = Pair::new(Scheme::Quic, Congestion::Cubic, Profile::Modern, 200_000);
+    pair.play_bytes_per_s = Some(100_000);
+    let server = pair.start_server();
+    let client = pair.start_client("/random");
+    ask(pair.client_control, &Request::Start);
+    client.join().unwrap().unwrap();
+    let result = pair.result();
+    assert_eq!((result.error, result.sha256), (None, Some(pair.sha256.clone())));
+    let took_ns = result.finished_ns.unwrap() - result.handshake_started_ns;
+    assert!(took_ns > 1_950_000_000, "{took_ns} ns for two seconds of it");
+    let playback = result.playback.expect("a playback");
+    assert_eq!(playback.stopped_at_bytes, playback.resumed_at_bytes);
+    ask(pair.server_control, &Request::Stop);
+    server.join().unwrap().unwrap();
+}

@@ -46,6 +46,14 @@ const TRIALS: &[Column] = &[
     ("transfer_sent_bytes, transfer_received_bytes", "payload of TCP, as the sender counts it"),
     ("transfer_rate_bps", "bits of the files per second of transfer_data_s"),
     ("transfer_speedup_ratio", "size of the files by bytes sent and received"),
+    (
+        "playback_stall_s",
+        "how long the picture of a played body stood still in all, without a buffer",
+    ),
+    (
+        "playback_stopped_at_bytes, playback_resumed_at_bytes",
+        "bytes that had arrived when it stood still for longest, and offset of the next one",
+    ),
 ];
 const THROUGHPUT: &[Column] = &[
     ("variant, repetition", "which trial"),

@@ -81,6 +81,9 @@ pub struct ClientConfig {
     pub path: String,
     /// Where the body is saved.
     pub save_as: PathBuf,
+    /// The body is played: the server is asked to send so many bytes of it per second.
+    #[serde(default)]
+    pub play_bytes_per_s: Option<u64>,
     /// What the client does.
     #[serde(default)]
     pub workload: Workload,
@@ -204,6 +207,20 @@ pub struct ClientResult {
     /// How the requests of a request workload went.
     #[serde(default)]
     pub requests: Option<RequestCounts>,
+    /// What the viewer of a body saw that was played.
+    #[serde(default)]
+    pub playback: Option<PlaybackResult>,
+}
+
+/// What the viewer of a body saw that was played from its first byte on, without a buffer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaybackResult {
+    /// How long the picture stood still in all, in ns.
+    pub stalled_ns: i64,
+    /// Where the longest stop began: bytes of the body that had arrived.
+    pub stopped_at_bytes: Option<u64>,
+    /// Where it went on: offset of the next byte that arrived.
+    pub resumed_at_bytes: Option<u64>,
 }
 
 /// How the requests of a workload went.

@@ -118,6 +118,12 @@ pub struct TrialRow {
     pub transfer_rate_bps: Option<f64>,
     /// `transfer_size_bytes` ÷ (sent + received), which rsync calls the speedup.
     pub transfer_speedup_ratio: Option<f64>,
+    /// Body that is played: how long the picture stood still in all, without a buffer.
+    pub playback_stall_s: Option<f64>,
+    /// Bytes that had arrived when its longest stop began.
+    pub playback_stopped_at_bytes: Option<u64>,
+    /// Offset of the byte with which it went on.
+    pub playback_resumed_at_bytes: Option<u64>,
 }
 
 /// One row of `throughput.csv`: bytes that arrived on one path in one interval.

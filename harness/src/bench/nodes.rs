@@ -90,6 +90,7 @@ impl Pair {
             server_name: SERVER_NAME.into(),
             path: "/random".into(),
             save_as: folder.join("body"),
+            play_bytes_per_s: None,
             workload: Workload::Download,
             number: 0,
             transport,

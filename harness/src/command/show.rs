@@ -116,7 +116,10 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
         }
     }
     match &plan.workload {
-        WorkloadPlan::Download(d) => say!("\ndownload: {} of {}", d.path, d.size),
+        WorkloadPlan::Download(d) => match d.play_bytes_per_s {
+            None => say!("\ndownload: {} of {}", d.path, d.size),
+            Some(rate) => say!("\nplayback: {} of {} at {}", d.path, d.size, Rate(8 * rate)),
+        },
         WorkloadPlan::Requests(r) => {
             let (objects, bytes) =
                 (r.catalogue.count as usize + r.catalogue.listed.len(), plan.workload.bytes());

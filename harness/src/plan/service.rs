@@ -1,7 +1,7 @@
 //! Workloads in the terms of the nodes: what the servers hold, what the client asks for.
 
 use super::{Network, PushRoute, push};
-use crate::spec::{Document, Experiment, PathStep, Problem, Requests};
+use crate::spec::{Document, Experiment, PathStep, Problem, Requests, Variant};
 use limosa_record::{
     node::{Arrivals, Catalogue, Choice, ListedObject, Ranges, RequestWorkload},
     unit::{Size, Time},
@@ -42,6 +42,9 @@ pub struct DownloadPlan {
     pub size: Size,
     /// Size of the ranges in which some schemes get it.
     pub range: Size,
+    /// Bytes of it that are played per second; `None` when it is not played.
+    #[serde(default)]
+    pub play_bytes_per_s: Option<u64>,
 }
 
 impl WorkloadPlan {
@@ -97,8 +100,23 @@ pub(super) fn resolve(
     let plan = match (&workload.download, &workload.requests, &workload.push) {
         (Some(download), None, None) => {
             let range = download.range.unwrap_or(RANGE);
-            let plan = DownloadPlan { path: download.path.clone(), size: download.size, range };
+            let plan = DownloadPlan {
+                path: download.path.clone(),
+                size: download.size,
+                range,
+                play_bytes_per_s: download.play.map(|rate| rate.0 / 8),
+            };
             check_download(&plan, &mut complain);
+            let shares = |(name, variant): (&String, &Variant)| {
+                variant.scheme.hands_over().then(|| name.clone())
+            };
+            if let (Some(_), Some(variant)) =
+                (download.play, experiment.value.variants.iter().find_map(shares))
+            {
+                let message = format!("the variant `{variant}` gets it in ranges, not played");
+                let hint = "leave `play` out, or keep to `quic` and `multipath`";
+                complain(&["download".into(), "play".into()], message, hint);
+            }
             WorkloadPlan::Download(plan)
         }
         (None, Some(requests), None) => {
@@ -137,6 +155,9 @@ fn check_download(download: &DownloadPlan, complain: &mut Complain<'_>) {
     if download.range < Size(1_000) || download.range > Size(64 << 20) {
         let message = format!("a range of {} is outside 1KB to 64MiB", download.range);
         complain(&way("range"), message, "1MB is usual");
+    }
+    if download.play_bytes_per_s.is_some_and(|rate| rate < 1_000) {
+        complain(&way("play"), "a rate below 8kbit/s".into(), "4Mbit/s is a usual video");
     }
 }
 

@@ -3,7 +3,7 @@
 
 use limosa_record::{
     node::Order,
-    unit::{Ratio, Size, Time},
+    unit::{Rate, Ratio, Size, Time},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,10 @@ pub struct Download {
     /// Size of a range; 1MB when left out.
     #[serde(default)]
     pub range: Option<Size>,
+    /// The server sends it no faster than this, as a video that is played meanwhile (`quic` and
+    /// `multipath`); as fast as the network allows when left out.
+    #[serde(default)]
+    pub play: Option<Rate>,
 }
 
 /// A sequence of requests to an object store. Everything random in it follows from the trial's

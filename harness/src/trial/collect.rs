@@ -167,6 +167,11 @@ fn client(
     };
     row.bytes = Some(result.bytes);
     row.stall_s = result.longest_gap_ns.map(seconds);
+    if let Some(playback) = &result.playback {
+        row.playback_stall_s = Some(seconds(playback.stalled_ns));
+        row.playback_stopped_at_bytes = playback.stopped_at_bytes;
+        row.playback_resumed_at_bytes = playback.resumed_at_bytes;
+    }
     row.body_matches = result.sha256.as_ref().map(|hash| hash == body_sha256);
     if let (Some(finished_ns), None) = (result.finished_ns, &result.error) {
         let turnaround_s = seconds(finished_ns - result.handshake_started_ns);

@@ -12,6 +12,8 @@ use std::{
 };
 
 const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../experiments/quickstart.yaml");
+const STOP_AND_COPY: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../experiments/amio-2023-stop-and-copy.yaml");
 
 fn start(folder: &Path) -> Child {
     let log = fs::File::create(folder.join("log")).expect("make a log");
@@ -45,6 +47,39 @@ fn a_server_moves_on_this_kernel() {
         let rtt = trial.rtt_first_ms.expect("a measured RTT");
         assert!((50.0..51.0).contains(&rtt), "{rtt} ms");
     }
+}
+
+/// A playback goes on at the byte where it stopped, because the server's memory has moved; who has to
+/// connect anew begins again.
+#[test]
+#[ignore = "needs root and /dev/net/tun"]
+fn a_playback_resumes_where_it_was_stopped() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
+        .args(["run", STOP_AND_COPY, "--on", "host", "--links", "user", "--reps", "1"])
+        .current_dir(folder.path())
+        .output()
+        .expect("start limosa");
+    let run = RunDir::new(folder.path().join("results/amio-2023-stop-and-copy/latest"));
+    let trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");
+    let trial = |variant: &str| {
+        let found = trials.iter().find(|t| t.variant == variant);
+        found.filter(|t| t.status == "ok").unwrap_or_else(|| panic!("{}", crate::text(&output)))
+    };
+    // The hash of the whole body says that no byte is missing and none came twice.
+    assert!(trials.iter().all(|t| t.body_matches == Some(true)), "{trials:#?}");
+    let moved = trial("stop-and-copy");
+    assert_eq!(moved.reconnects, Some(0));
+    assert_eq!(moved.playback_stopped_at_bytes, moved.playback_resumed_at_bytes);
+    // Four seconds at 4 Mbit/s, less what was under way.
+    let stopped = moved.playback_stopped_at_bytes.expect("a stop");
+    assert!((1_700_000..2_050_000).contains(&stopped), "{stopped}");
+    let stall = moved.playback_stall_s.expect("a stall");
+    assert!(stall >= moved.downtime_s.expect("a downtime"), "{moved:#?}");
+    let again = trial("begin-again");
+    assert_eq!((again.reconnects, again.playback_resumed_at_bytes), (Some(1), Some(0)));
+    assert!(again.playback_stopped_at_bytes > Some(1_700_000), "{again:#?}");
+    assert!(trial("none").playback_stall_s < Some(1.0), "{:#?}", trial("none"));
 }
 
 /// The link engine among the children of a process.

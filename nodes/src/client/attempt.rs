@@ -57,7 +57,12 @@ pub(crate) async fn get(
     body: &mut Body,
 ) -> Result<(), Failure> {
     let (mut send, mut receive) = connection.open_bi().await?;
-    send.write_all(format!("GET {}\r\n", client.config.path).as_bytes()).await?;
+    let path = &client.config.path;
+    let line = match client.config.play_bytes_per_s {
+        Some(rate) => format!("PLAY {rate} {path}\r\n"),
+        None => format!("GET {path}\r\n"),
+    };
+    send.write_all(line.as_bytes()).await?;
     // The server reads to the end of the line; nothing depends on the stream's end.
     let _ = send.finish();
     while let Some(chunk) = receive.read_chunk(usize::MAX).await? {

@@ -1,9 +1,10 @@
 //! The body of the download: saved and timed as it arrives, hashed when it is over, so that the
 //! hash takes no time from the transfer.
 
+use super::playback::Playback;
 use crate::{events::Events, tls::hex};
 use anyhow::{Context, Result};
-use limosa_record::{clock, row::event};
+use limosa_record::{clock, node::PlaybackResult, row::event};
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
@@ -24,6 +25,7 @@ pub(crate) struct Body {
     bytes: u64,
     last_byte_ns: Option<i64>,
     longest_gap_ns: Option<i64>,
+    playback: Option<Playback>,
     events: Events,
 }
 
@@ -38,16 +40,23 @@ pub(crate) struct Summary {
     pub(crate) last_byte_ns: Option<i64>,
     /// The longest time without a byte between the first and the last, in ns.
     pub(crate) longest_gap_ns: Option<i64>,
+    /// What a viewer saw, if it was played.
+    pub(crate) playback: Option<PlaybackResult>,
 }
 
 impl Body {
-    /// Creates or empties the file.
-    pub(crate) fn create(path: &Path, events: Events) -> Result<Self> {
+    /// Creates or empties the file. `play_bytes_per_s`: at what rate the body is played.
+    pub(crate) fn create(
+        path: &Path,
+        events: Events,
+        play_bytes_per_s: Option<u64>,
+    ) -> Result<Self> {
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path);
         let file = file.with_context(|| format!("create {}", path.display()))?;
         let file = BufWriter::with_capacity(WRITE_BYTES, file);
         let (last_byte_ns, longest_gap_ns) = (None, None);
-        Ok(Self { file, bytes: 0, last_byte_ns, longest_gap_ns, events })
+        let playback = play_bytes_per_s.map(Playback::new);
+        Ok(Self { file, bytes: 0, last_byte_ns, longest_gap_ns, playback, events })
     }
 
     /// Forgets what has arrived; the stall goes on until the next byte.
@@ -61,7 +70,11 @@ impl Body {
 
     /// Takes the next bytes and returns how many there are now.
     pub(crate) fn add(&mut self, chunk: &[u8]) -> Result<u64> {
-        self.arrived(clock::now_ns());
+        let now_ns = clock::now_ns();
+        self.arrived(now_ns);
+        if let Some(playback) = &mut self.playback {
+            playback.arrived(self.bytes, chunk.len() as u64, now_ns);
+        }
         self.file.write_all(chunk).context("save the body")?;
         self.bytes += chunk.len() as u64;
         Ok(self.bytes)
@@ -99,6 +112,7 @@ impl Body {
             sha256,
             last_byte_ns: self.last_byte_ns,
             longest_gap_ns: self.longest_gap_ns,
+            playback: self.playback.map(|playback| playback.result()),
         })
     }
 }
@@ -113,7 +127,7 @@ mod tests {
     fn a_restart_forgets_the_bytes_but_not_the_gap() {
         let folder = tempfile::tempdir().unwrap();
         let events = Events::open(folder.path()).unwrap();
-        let mut body = Body::create(&folder.path().join("body"), events).unwrap();
+        let mut body = Body::create(&folder.path().join("body"), events, None).unwrap();
         body.add(b"lost").unwrap();
         body.restart().unwrap();
         body.last_byte_ns = body.last_byte_ns.map(|ns| ns - 30_000_000_000);

@@ -8,6 +8,7 @@ mod attempt;
 mod body;
 mod exchange;
 mod meter;
+mod playback;
 mod ranges;
 mod requests;
 mod route;
@@ -82,7 +83,9 @@ pub(crate) async fn run(config: ClientConfig) -> Result<()> {
         counts: Mutex::default(),
         config,
     };
-    let mut body = Body::create(&client.config.save_as, client.events.clone())?;
+    let config = &client.config;
+    let events = client.events.clone();
+    let mut body = Body::create(&config.save_as, events, config.play_bytes_per_s)?;
     control::start(client.config.control, control.clone()).await?;
     tokio::select! {
         () = control.start.notified() => {}
@@ -172,6 +175,7 @@ impl Client {
             reconnects: self.reconnects.load(Ordering::Relaxed),
             longest_gap_ns: summary.longest_gap_ns,
             requests: None,
+            playback: summary.playback,
         };
         if let Workload::Requests(_) = self.config.workload {
             let counts = *self.counts.lock().unwrap_or_else(PoisonError::into_inner);

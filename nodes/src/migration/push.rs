@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     events::Events,
+    pace::Pace,
     store::{Id, Object, Version},
 };
 use anyhow::{Context, Result};
@@ -17,7 +18,7 @@ use noq::{Connection, Endpoint, PathId, VarInt};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
 /// How long a handshake may take.
@@ -28,9 +29,6 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_millis(500);
-
-/// The push waits at most so long between two writes, so that its rate is steady.
-const GRAIN: Duration = Duration::from_millis(5);
 
 /// What a push needs.
 pub(crate) struct Pusher {
@@ -198,7 +196,7 @@ async fn push(
     match pace {
         None => stream.write_all(&bytes).await?,
         Some(pace) => {
-            for chunk in bytes.chunks(pace.chunk) {
+            for chunk in bytes.chunks(pace.chunk()) {
                 // What counts is when the last byte goes: an object takes size ÷ rate.
                 pace.wait(chunk.len()).await;
                 stream.write_all(chunk).await?;
@@ -206,31 +204,4 @@ async fn push(
         }
     }
     Ok(stream.finish()?)
-}
-
-/// Keeps a steady rate.
-#[derive(Debug)]
-struct Pace {
-    rate: f64,
-    chunk: usize,
-    next: Instant,
-}
-
-impl Pace {
-    fn new(bytes_per_s: u64) -> Self {
-        let rate = bytes_per_s as f64;
-        let chunk = (rate * GRAIN.as_secs_f64()) as usize;
-        Self { rate, chunk: chunk.clamp(1_000, 64_000), next: Instant::now() }
-    }
-
-    /// Waits until so many bytes may follow those before.
-    async fn wait(&mut self, bytes: usize) {
-        let now = Instant::now();
-        // What a stall has cost is not caught up with: the rate is a limit.
-        if now > self.next + 2 * GRAIN {
-            self.next = now;
-        }
-        self.next += Duration::from_secs_f64(bytes as f64 / self.rate);
-        sleep_until(self.next).await;
-    }
 }

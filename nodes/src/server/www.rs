@@ -1,9 +1,12 @@
-//! Answers `GET path` on one stream with the bytes of a file below one folder.
+//! Answers `GET path` on one stream with the bytes of a file below one folder, and
+//! `PLAY bytes-per-second path` with the same bytes at that rate, as a video is sent. Where a
+//! playback is, only this process' memory knows.
 //!
 //! A request that cannot be answered resets the stream with one of the codes below, which are
 //! HTTP's so that a log explains itself.
 
-use anyhow::{Context, Result, bail};
+use crate::pace::Pace;
+use anyhow::{Context, Result, bail, ensure};
 use noq::{SendStream, VarInt};
 use std::{
     fs::File,
@@ -36,20 +39,19 @@ impl Www {
 
     /// Answers one request, of which this is the first line.
     pub(super) async fn answer(&self, line: &str, mut send: SendStream) -> Result<()> {
-        let path = line.strip_prefix("GET ").context("request is not `GET path`");
-        let opened = match path {
-            Ok(path) => self.open(path).with_context(|| format!("GET {path}")),
+        let opened = match parse(line) {
+            Ok((path, pace)) => self.open(path).map(|f| (f, pace)).with_context(|| line.to_owned()),
             Err(error) => Err(error.context(Refusal(BAD_REQUEST))),
         };
-        let file = match opened {
-            Ok(file) => file,
+        let (file, pace) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 let code = error.downcast_ref().map_or(READ_ERROR, |Refusal(code)| *code);
                 send.reset(VarInt::from_u32(code))?;
                 return Err(error);
             }
         };
-        match send_file(file, &mut send).await {
+        match send_file(file, pace, &mut send).await {
             Err(error) if error.is::<io::Error>() => {
                 let _ = send.reset(VarInt::from_u32(READ_ERROR));
                 Err(error)
@@ -97,8 +99,20 @@ fn refuse(error: io::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(Refusal(code))
 }
 
-async fn send_file(mut file: File, send: &mut SendStream) -> Result<()> {
-    let mut buffer = vec![0; CHUNK];
+/// Path and rate of a request.
+fn parse(line: &str) -> Result<(&str, Option<Pace>)> {
+    if let Some(path) = line.strip_prefix("GET ") {
+        return Ok((path, None));
+    }
+    let words = line.strip_prefix("PLAY ").and_then(|rest| rest.split_once(' '));
+    let (rate, path) = words.context("request is neither `GET path` nor `PLAY rate path`")?;
+    let rate = rate.parse().context("rate of a playback")?;
+    ensure!(rate > 0, "a playback of 0 bytes per second");
+    Ok((path, Some(Pace::new(rate))))
+}
+
+async fn send_file(mut file: File, mut pace: Option<Pace>, send: &mut SendStream) -> Result<()> {
+    let mut buffer = vec![0; pace.as_ref().map_or(CHUNK, Pace::chunk)];
     loop {
         // The file is in the page cache or soon will be; a thread for it would only be one more
         // thing to checkpoint.
@@ -109,6 +123,9 @@ async fn send_file(mut file: File, send: &mut SendStream) -> Result<()> {
             send.stopped().await?;
             return Ok(());
         }
+        if let Some(pace) = &mut pace {
+            pace.wait(length).await;
+        }
         send.write_all(&buffer[..length]).await?;
     }
 }
@@ -117,6 +134,16 @@ async fn send_file(mut file: File, send: &mut SendStream) -> Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_playback_names_its_rate() {
+        assert!(matches!(parse("GET /random"), Ok(("/random", None))));
+        let (path, pace) = parse("PLAY 500000 /random").unwrap();
+        assert_eq!((path, pace.unwrap().chunk()), ("/random", 2_500));
+        for line in ["", "POST /random", "PLAY /random", "PLAY 0 /random", "PLAY x /random"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
 
     fn code(www: &Www, path: &str) -> Option<u32> {
         www.open(path).err().and_then(|e| e.downcast_ref().map(|Refusal(code)| *code))

@@ -49,6 +49,8 @@ pub(crate) struct Pair {
     pub(crate) store: Option<StoreConfig>,
     /// What the client does.
     pub(crate) workload: Workload,
+    /// At what rate the body is played, if it is.
+    pub(crate) play_bytes_per_s: Option<u64>,
 }
 
 /// An address that nobody uses.
@@ -115,6 +117,7 @@ impl Pair {
             fallback: Vec::new(),
             store: None,
             workload: Workload::Download,
+            play_bytes_per_s: None,
             content,
             sha256,
             server_address,
@@ -169,6 +172,7 @@ impl Pair {
                 server_name: "server.test".into(),
                 path: path.into(),
                 save_as: self.folder.path().join("saved"),
+                play_bytes_per_s: self.play_bytes_per_s,
                 workload: self.workload.clone(),
                 number: 0,
                 transport: self.transport.clone(),
