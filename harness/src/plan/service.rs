@@ -3,7 +3,7 @@
 use super::{Network, PushRoute, push};
 use crate::spec::{Document, Experiment, PathStep, Problem, Requests, Variant};
 use limosa_record::{
-    node::{Arrivals, Catalogue, Choice, ListedObject, Ranges, RequestWorkload},
+    node::{Arrivals, Catalogue, Choice, ListedObject, Ranges, RequestWorkload, Scheme},
     unit::{Size, Time},
 };
 use serde::{Deserialize, Serialize};
@@ -108,7 +108,7 @@ pub(super) fn resolve(
             };
             check_download(&plan, &mut complain);
             let shares = |(name, variant): (&String, &Variant)| {
-                variant.scheme.hands_over().then(|| name.clone())
+                variant.scheme.is_some_and(Scheme::hands_over).then(|| name.clone())
             };
             if let (Some(_), Some(variant)) =
                 (download.play, experiment.value.variants.iter().find_map(shares))
