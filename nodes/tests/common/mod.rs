@@ -16,6 +16,7 @@ use std::{
     fs,
     net::{IpAddr, SocketAddr, UdpSocket},
     path::PathBuf,
+    sync::atomic::{AtomicU16, Ordering},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -53,9 +54,19 @@ pub(crate) struct Pair {
     pub(crate) play_bytes_per_s: Option<u64>,
 }
 
-/// An address that nobody uses.
+/// An address that nobody uses. Nobody gets the same one twice, and it is below those that the kernel chooses from, so that it is
+/// still free when it is used.
 pub(crate) fn free_address() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Several test programs may run at the same time.
+    let first = 10_000 + (std::process::id() % 100) as u16 * 200;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(port < 32_768, "no port is free");
+        if UdpSocket::bind(("0.0.0.0", port)).is_ok() {
+            return SocketAddr::from(([127, 0, 0, 1], port));
+        }
+    }
 }
 
 /// Sends one control request until it is answered.
