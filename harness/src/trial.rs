@@ -497,3 +497,6 @@ fn empty_row(plan: &Plan, finished: &Finished<'_>) -> TrialRow {
         ..TrialRow::default()
     }
 }
+
+#[cfg(test)]
+mod properties;

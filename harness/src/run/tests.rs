@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::{plan, spec, verdict::Suspicion};
-use std::cell::RefCell;
+use limosa_record::row;
+use std::{cell::RefCell, path::PathBuf};
 
 /// Fails and interrupts where it is told to.
 #[derive(Default)]
