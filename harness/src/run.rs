@@ -2,11 +2,12 @@
 //! trial ends. How a trial is made is the business of a [`Laboratory`].
 
 use crate::{
+    journal::Claim,
     plan::{Plan, TrialPlan},
     progress::Progress,
     verdict::Verdict,
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use limosa_record::{
     clock,
@@ -14,7 +15,13 @@ use limosa_record::{
     row::{EventRow, RequestRow, ThroughputRow, TrialRow},
 };
 use serde_json::Value;
-use std::{cell::Cell, collections::HashSet, fs, path::Path, time::Duration};
+use std::{
+    cell::Cell,
+    collections::HashSet,
+    fs::{self, File, TryLockError},
+    path::Path,
+    time::Duration,
+};
 use tokio::{
     sync::{Notify, watch},
     time::{MissedTickBehavior, interval},
@@ -77,17 +84,38 @@ pub enum Ending {
     Interrupted,
 }
 
+/// As long as this lives, the run directory is this process' alone.
+#[derive(Debug)]
+pub struct Hold {
+    _claim: Claim,
+    _lock: File,
+}
+
+impl Hold {
+    fn of(run: &RunDir) -> anyhow::Result<Self> {
+        let what = || format!("lock {}", run.root().display());
+        let lock = File::open(run.root()).with_context(what)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { _claim: Claim::unfinished_in(run.root())?, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                bail!("another limosa is at work in {}\n  hint: wait for it", run.root().display())
+            }
+            Err(TryLockError::Error(e)) => Err(e).with_context(what),
+        }
+    }
+}
+
 /// Makes a new run directory, or finds the one to go on with, and puts the experiment's files in.
 ///
 /// # Errors
-/// When it cannot be written, or when `resume` finds another plan in it.
+/// When it cannot be written, or when `resume` finds another plan in it, or another process.
 pub fn prepare(
     results: &Path,
     plan: &Plan,
     experiment_yaml: &str,
     topology_yaml: &str,
     resume: bool,
-) -> anyhow::Result<RunDir> {
+) -> anyhow::Result<(RunDir, Hold)> {
     let home = results.join(&plan.experiment.name);
     let plan_json = format!("{:#}\n", serde_json::to_value(plan)?);
     if resume {
@@ -102,15 +130,17 @@ pub fn prepare(
             let run = run.root().display().to_string();
             return Err(Changed { run, difference }.into());
         }
-        return Ok(run);
+        let hold = Hold::of(&run)?;
+        return Ok((run, hold));
     }
     fs::create_dir_all(&home).with_context(|| format!("make {}", home.display()))?;
     let run = new_run_dir(&home)?;
+    let hold = Hold::of(&run)?;
     write_whole(&run.experiment(), experiment_yaml.as_bytes())?;
     write_whole(&run.topology(), topology_yaml.as_bytes())?;
     write_whole(&run.plan(), plan_json.as_bytes())?;
     point_latest(&run).with_context(|| format!("point latest at {}", run.root().display()))?;
-    Ok(run)
+    Ok((run, hold))
 }
 
 /// Copies the published figures that stand beside an experiment into its run, if there are any.

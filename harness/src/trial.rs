@@ -5,8 +5,9 @@ use crate::{
     calibrate,
     capture::Capture,
     certificate::{self, Certificates},
+    journal::WorkFolder,
     lab::{Backend, Carrier, Lab, LinkReadings},
-    leftovers, manifest,
+    manifest,
     node::Node,
     plan::{Plan, TrialPlan, VariantPlan, WorkloadPlan},
     run::{Laboratory, Phase, TrialRecord},
@@ -19,7 +20,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow, bail};
 use limosa_record::{
-    clock,
+    clock, fault,
     node::{MigrationStatus, Request},
     row::{CalibrationRow, RowFile, TrialRow},
 };
@@ -31,7 +32,6 @@ use std::{
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
 };
-use tempfile::TempDir;
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::spawn_blocking,
@@ -56,7 +56,7 @@ pub struct Host {
     /// What carries shaped links.
     links: Backend,
     /// Bodies, images and the program: large or short-lived, so not in the run directory.
-    work: TempDir,
+    work: WorkFolder,
     /// Watches the machine for all trials.
     machine: Watch,
     /// The machine when [`Laboratory::strain`] was asked last.
@@ -109,7 +109,7 @@ impl Host {
         criu: Option<Criu>,
         interrupted: watch::Receiver<bool>,
     ) -> Result<Self> {
-        let work = leftovers::work_folder()?;
+        let work = WorkFolder::new("run")?;
         let certificates = certificate::create(work.path())?;
         let www = work.path().join("www");
         fs::create_dir(&www).with_context(|| format!("make {}", www.display()))?;
@@ -440,6 +440,8 @@ impl Host {
         };
         let phase = &|now: Phase| {
             tracing::info!(variant = trial.variant, repetition = trial.repetition, "{now}");
+            // Here it can only hang or die.
+            let _ = fault::here(format_args!("phase/{now}"));
             phase(now);
         };
         let mut begun = self.machine.mark();
@@ -455,6 +457,8 @@ impl Host {
         match middle.and_then(|middle| cleared.map(|()| middle)) {
             Ok(Middle::Over(_)) => {}
             Ok(Middle::Interrupted) => return None,
+            // What goes wrong while everything is being ended says nothing about the trial.
+            Err(_) if *self.interrupted.borrow() => return None,
             Ok(Middle::TimeLimit) => {
                 let why = format!("not over after {}", self.plan.time_limit);
                 finished.outcome = Err(("timeout", why));
@@ -475,6 +479,7 @@ fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
         if entry.file_type()?.is_dir() {
             copy_folder(&entry.path(), &target)?;
         } else {
+            fault::here(format_args!("write/{}", entry.file_name().to_string_lossy()))?;
             fs::copy(entry.path(), target)?;
         }
     }

@@ -3,16 +3,17 @@
 //! In: the variable `LIMOSA_FAULT`, as `POINT:KIND` or `POINT@N:KIND`: the first or the N-th time
 //! that this process passes the point, the point goes wrong. Out: an error, a process that hangs or
 //! a process that is dead. Child processes inherit the variable and count for themselves; what a
-//! node passes begins with `node/`. Without the variable a point costs one look at a static.
+//! node passes begins with `server/` or `client/`. Without the variable a point costs one look at a
+//! static.
 //!
 //! | point | what goes wrong there |
 //! |---|---|
-//! | `netlink` | a request to the kernel's route netlink |
-//! | `write/NAME` | writing a file of this name |
-//! | `criu/dump-…`, `criu/restore-…` | a phase of criu, see the harness' `sys::criu` |
-//! | `PHASE`, as `phase/calibration` | the harness itself, when a trial gets there |
-//! | `node/server/start`, `node/client/status` … | a node, when it starts or is asked something |
-//! | `guest/boot`, `guest/run` | the guest, before or after its agent has answered |
+//! | `netlink`, `netns`, `tap`, `engine` | a request to the kernel's route netlink, a new namespace, a new TAP device, the start of the link engine |
+//! | `write/NAME` | writing a file of this name; `server/write/…` and `client/write/…` in a node |
+//! | `criu/dump`, `criu/restore-late` … | criu, see the harness' `sys::criu` |
+//! | `phase/PHASE`, as `phase/calibration` | the harness itself, when a trial gets there |
+//! | `server/start`, `client/asked/Status` … | a node, when it starts or is asked something |
+//! | `guest/boot`, `guest/run` | the guest, before and after its agent has answered |
 //!
 //! | kind | |
 //! |---|---|
@@ -26,7 +27,7 @@ use std::{
     io,
     sync::{
         OnceLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -56,7 +57,8 @@ struct Fault {
     passed: AtomicU64,
 }
 
-static IN_NODE: AtomicBool = AtomicBool::new(false);
+/// What begins the names of this process' points.
+static PREFIX: OnceLock<&str> = OnceLock::new();
 
 /// Reads the variable, so that a mistake in it is told and not passed over.
 ///
@@ -96,16 +98,16 @@ fn fault() -> Option<&'static Fault> {
     FAULT.get_or_init(|| parse(&std::env::var(VARIABLE).ok()?).ok()).as_ref()
 }
 
-/// From now on this process is a node.
-pub fn in_node() {
-    IN_NODE.store(true, Ordering::Relaxed);
+/// From now on the names of this process' points begin with this.
+pub fn prefix(prefix: &'static str) {
+    PREFIX.get_or_init(|| prefix);
 }
 
 /// Passes a point and says what goes wrong there, if anything does now.
 pub fn strikes(point: impl Display) -> Option<Kind> {
     let fault = fault()?;
-    let role = if IN_NODE.load(Ordering::Relaxed) { "node/" } else { "" };
-    if format!("{role}{point}") != fault.point {
+    let prefix = PREFIX.get().copied().unwrap_or_default();
+    if format!("{prefix}{point}") != fault.point {
         return None;
     }
     let passed = fault.passed.fetch_add(1, Ordering::Relaxed) + 1;

@@ -369,12 +369,12 @@ proptest! {
             .start_paused(true)
             .build()
             .unwrap();
-        let mut run = run::prepare(results.path(), &plan, "e", "t", false).unwrap();
+        let mut run = run::prepare(results.path(), &plan, "e", "t", false).unwrap().0;
         for blow in blows.into_iter().map(Some).chain([None]) {
             fake.interrupts = if matches!(blow, Some(Blow::CutOff)) { 3 } else { 0 };
             let whole = runtime.block_on(round(&plan, &run, &fake, jobs, blow));
             prop_assert!(whole || blow.is_some());
-            run = run::prepare(results.path(), &plan, "e", "t", true).unwrap();
+            run = run::prepare(results.path(), &plan, "e", "t", true).unwrap().0;
         }
         check(&plan, &run, &fake.truths.borrow());
     }
