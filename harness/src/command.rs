@@ -27,7 +27,7 @@ pub fn dispatch(cli: Cli) -> ExitCode {
         Err(error) => {
             let code = exit_code(&error);
             tell!("error: {}", chain(&error));
-            if disk_is_full(&error) {
+            if disk_is_full(&error) && !is_node {
                 tell!(
                     "  hint: make room and go on with --resume, or put the results elsewhere with --out"
                 );

@@ -7,11 +7,7 @@
 use crate::{cli::exit, journal};
 use anyhow::{Context, Result};
 use futures_util::future::select_all;
-use std::{
-    fs::File,
-    io::{self, IsTerminal},
-    thread,
-};
+use std::{io, thread};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -32,36 +28,19 @@ pub fn watch() -> Result<watch::Receiver<bool>> {
             .collect::<io::Result<Vec<_>>>()
             .context("watch for signals")?
     };
-    // Which of them are terminals cannot be found out any more when they are closed.
-    let terminals = (io::stdout().is_terminal(), io::stderr().is_terminal());
     thread::Builder::new()
         .name("signals".into())
-        .spawn(move || runtime.block_on(attend(signals, &tell, terminals)))
+        .spawn(move || runtime.block_on(attend(signals, &tell)))
         .context("start a thread")?;
     Ok(told)
 }
 
-async fn attend(mut signals: Vec<Signal>, tell: &watch::Sender<bool>, terminals: (bool, bool)) {
+async fn attend(mut signals: Vec<Signal>, tell: &watch::Sender<bool>) {
     loop {
-        let (_, which, _) = select_all(signals.iter_mut().map(|s| Box::pin(s.recv()))).await;
-        if which == 2 {
-            leave_terminal(terminals);
-        }
+        select_all(signals.iter_mut().map(|s| Box::pin(s.recv()))).await;
         if tell.send_replace(true) {
             journal::undo_own();
             std::process::exit(exit::INTERRUPTED.into());
         }
-    }
-}
-
-/// Whatever is still to be said goes nowhere: writing to a closed terminal fails.
-fn leave_terminal((stdout, stderr): (bool, bool)) {
-    let Ok(nowhere) = File::options().write(true).open("/dev/null") else { return };
-    // Both fail only when there is no such descriptor.
-    if stdout {
-        let _ = rustix::stdio::dup2_stdout(&nowhere);
-    }
-    if stderr {
-        let _ = rustix::stdio::dup2_stderr(&nowhere);
     }
 }

@@ -31,17 +31,21 @@ use std::{
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::spawn_blocking,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 mod capacity;
 mod collect;
 mod config;
 mod push;
+
+/// How long a client may take to end after it has closed its connections.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// This machine's kernel as a laboratory.
 #[derive(Debug)]
@@ -327,12 +331,19 @@ impl Host {
         let end = tokio::select! {
             _ = interrupted.wait_for(|i| *i) => Ok(Middle::Interrupted),
             state = workload => state.map(Middle::Over),
-            error = timeline => Err(error),
+            error = timeline => Err(root_cause(scene.node(client).ok(), error).await),
             why = scene.early_end(client) => Err(anyhow!(why)),
             why = scene.lab.failed() => Err(anyhow!(why)),
             () = sleep(self.plan.time_limit.as_duration()) => Ok(Middle::TimeLimit),
         };
         finished.steps = steps.into_inner();
+        if let Ok(Middle::Over(state)) = &end
+            && finished.steps.len() < planned.len()
+            && !state.success()
+            && let Ok(client) = scene.node(client)
+        {
+            bail!(client.early_end(Ok(*state)));
+        }
         if let (Ok(Middle::Over(_)), Some(missing)) = (&end, planned.get(finished.steps.len())) {
             let after = (clock::now_ns() - zero_ns) as f64 / 1e9;
             bail!(
@@ -348,6 +359,17 @@ impl Host {
     fn node_of(&self, role: Role) -> Result<(&str, &str)> {
         let found = self.plan.nodes.iter().find(|(_, n)| n.role == role);
         found.map(|(name, n)| (&**name, &*n.on)).with_context(|| format!("no {role:?}"))
+    }
+}
+
+/// A step may fail only because the client is just ending, which then is the reason.
+async fn root_cause(client: Option<Rc<Node>>, error: anyhow::Error) -> anyhow::Error {
+    let Some(client) = client else { return error };
+    match timeout(LAST_WORDS, client.ended()).await {
+        Ok(Ok(state)) if !state.success() => {
+            anyhow!("{}\n  then: {error:#}", client.early_end(Ok(state)))
+        }
+        _ => error,
     }
 }
 

@@ -106,8 +106,6 @@ fn socket(home: &Path) -> PathBuf {
 pub async fn keep(home: &Path) -> Result<()> {
     // The terminal of `limosa up` may be closed.
     rustix::process::setsid().context("leave the session")?;
-    // A keeper that dies leaves a lab that is of no use.
-    let claim = Claim::folder(home)?;
     env::set_current_dir(home).with_context(|| format!("work in {}", home.display()))?;
     let file = home.join("network.json");
     let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
@@ -119,6 +117,9 @@ pub async fn keep(home: &Path) -> Result<()> {
         netns.pin(&home.join(file))?;
     }
     let listener = UnixListener::bind(socket(home)).context("make the control socket")?;
+    // Until now the folder was claimed by whoever has started this; a keeper that dies from now on
+    // leaves a lab that is of no use.
+    let claim = Claim::folder(home)?;
     println!("{READY}");
     loop {
         let (stream, _) = tokio::select! {

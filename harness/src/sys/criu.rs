@@ -60,12 +60,11 @@ const NO_BREAKPOINTS: (&str, &str) = ("CRIU_FAULT", "130");
 /// Phases of criu in which it can be made to fail, as points of [`limosa_record::fault`], and the
 /// number of the same switch for each. Besides these there are `criu/dump` and `criu/restore`: criu is refused its
 /// arguments, hangs when it is let go, or dies then; and `criu/let-go`, where the harness itself dies.
-const PHASES: [(&str, &str); 6] = [
+const PHASES: [(&str, &str); 5] = [
     ("dump-early", "1"),
     ("dump-pages", "3"),
     ("dump-parasite", "5"),
     ("dump-crash", "136"),
-    ("restore-root", "2"),
     ("restore-late", "6"),
 ];
 /// How long a dumped process may take to disappear.

@@ -15,7 +15,7 @@ use limosa_record::{
     row::{self, EventRow, NodeEventRow, NodeThroughputRow, ThroughputRow, event},
 };
 use proptest::{prelude::*, test_runner::Config};
-use std::{collections::HashMap, io::Write, net::IpAddr, time::Duration};
+use std::{collections::HashMap, io::Write, net::IpAddr};
 
 const BODY: &str = "the hash of the body";
 const VARIANTS: [&str; 4] = ["quic-none", "multipath-none", "quic-migrate", "multipath-migrate"];
