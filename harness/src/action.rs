@@ -41,7 +41,11 @@ pub struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    fn node(&self, name: &str) -> Result<Rc<Node>> {
+    /// One of the processes by its name.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn node(&self, name: &str) -> Result<Rc<Node>> {
         let found = self.nodes.borrow().iter().find(|n| n.name() == name).cloned();
         found.with_context(|| format!("there is no node `{name}`"))
     }

@@ -12,8 +12,8 @@ mod nodes;
 
 use crate::{
     doctor,
+    journal::WorkFolder,
     lab::{Backend, Carrier, Lab},
-    leftovers,
     plan::{self, Network},
     setup,
     spec::{self, Links},
@@ -21,7 +21,6 @@ use crate::{
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::{collections::BTreeMap, fs, path::PathBuf};
-use tempfile::TempDir;
 
 /// What is measured: its key in JSON, which ends in its unit, and what it is called.
 pub const FIGURES: &[(&str, &str)] = &[
@@ -71,7 +70,7 @@ type Figures = BTreeMap<&'static str, f64>;
 struct Bench {
     /// This program, for nodes and the engine.
     program: PathBuf,
-    work: TempDir,
+    work: WorkFolder,
 }
 
 impl Bench {
@@ -105,7 +104,7 @@ impl Bench {
 /// When there is no place for files. What cannot be measured is no error but a reason in its row.
 pub async fn measure(tell: impl Fn(&str)) -> Result<Vec<Row>> {
     let program = std::env::current_exe().context("find this program")?;
-    let bench = Bench { program, work: leftovers::work_folder()? };
+    let bench = Bench { program, work: WorkFolder::new("bench")? };
     let mut all = BTreeMap::new();
     let mut take = |keys: &[&str], figures: Result<Figures>| {
         for (key, _) in FIGURES.iter().filter(|(key, _)| keys.iter().any(|k| key.starts_with(k))) {

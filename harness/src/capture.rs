@@ -14,6 +14,7 @@ use crate::{
     sys::{netns::Netns, stamped},
 };
 use anyhow::{Context, Result, ensure};
+use limosa_record::{dir::name, fault};
 use rustix::net::{
     AddressFamily, Protocol, SocketFlags, SocketType, socket_with,
     sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout},
@@ -72,6 +73,7 @@ impl Capture {
                 Ok(socket)
             })
             .with_context(what)?;
+        fault::here(format_args!("write/{}", name(path))).with_context(what)?;
         let mut file = BufWriter::new(File::create(path).with_context(what)?);
         file.write_all(&file_header()).with_context(what)?;
         let stop = Arc::new(AtomicBool::new(false));

@@ -14,6 +14,7 @@ use crate::{
     spec::SpecError,
 };
 use anyhow::Result;
+use limosa_record::fault;
 use std::{env, path::Path, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
@@ -21,12 +22,12 @@ use tracing_subscriber::EnvFilter;
 pub fn dispatch(cli: Cli) -> ExitCode {
     // The last line of a node's log is the reason of its end.
     let is_node = matches!(cli.command, Command::Node { .. });
-    match carry_out(cli) {
+    match fault::check().map_err(anyhow::Error::msg).and_then(|()| carry_out(cli)) {
         Ok(code) => code.into(),
         Err(error) => {
             let code = exit_code(&error);
             tell!("error: {}", chain(&error));
-            if disk_is_full(&error) {
+            if disk_is_full(&error) && !is_node {
                 tell!(
                     "  hint: make room and go on with --resume, or put the results elsewhere with --out"
                 );

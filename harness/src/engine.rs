@@ -30,6 +30,7 @@ pub use counters::{DirectionCounters, TimerError};
 
 use crate::plan::ShapePlan;
 use anyhow::{Context, Result, bail};
+use limosa_record::fault;
 use rustix::{
     net::sockopt::{Timeout, set_socket_timeout},
     process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid},
@@ -139,6 +140,7 @@ impl Engine {
     pub fn start(program: &Path, links: Vec<EngineLink>, log: &Path) -> Result<Self> {
         let open = || OpenOptions::new().append(true).create(true).open(log);
         let stderr = open().with_context(|| format!("open log file {}", log.display()))?;
+        fault::here("engine").context("start the link engine")?;
         let (ours, theirs) = letter::pair()?;
         let child = Command::new(program)
             .arg("engine")

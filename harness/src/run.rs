@@ -2,23 +2,24 @@
 //! trial ends. How a trial is made is the business of a [`Laboratory`].
 
 use crate::{
+    journal::Claim,
     plan::{Plan, TrialPlan},
     progress::Progress,
     verdict::Verdict,
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use limosa_record::{
     clock,
     dir::{RunDir, point_latest, write_whole},
-    row::{self, EventRow, RequestRow, RowFile, ThroughputRow, TrialRow},
+    row::{EventRow, RequestRow, ThroughputRow, TrialRow},
 };
 use serde_json::Value;
 use std::{
     cell::Cell,
-    collections::{BTreeMap, HashSet},
-    fs,
-    path::{Path, PathBuf},
+    collections::HashSet,
+    fs::{self, File, TryLockError},
+    path::Path,
     time::Duration,
 };
 use tokio::{
@@ -27,10 +28,13 @@ use tokio::{
 };
 
 mod phase;
+mod rows;
 mod throttle;
 
 pub use phase::Phase;
 pub use throttle::{Jobs, Throttle};
+
+use rows::Rows;
 
 /// How often `--jobs auto` looks at the machine before it starts another trial.
 const LOOK: Duration = Duration::from_secs(1);
@@ -80,17 +84,38 @@ pub enum Ending {
     Interrupted,
 }
 
+/// As long as this lives, the run directory is this process' alone.
+#[derive(Debug)]
+pub struct Hold {
+    _claim: Claim,
+    _lock: File,
+}
+
+impl Hold {
+    fn of(run: &RunDir) -> anyhow::Result<Self> {
+        let what = || format!("lock {}", run.root().display());
+        let lock = File::open(run.root()).with_context(what)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { _claim: Claim::unfinished_in(run.root())?, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                bail!("another limosa is at work in {}\n  hint: wait for it", run.root().display())
+            }
+            Err(TryLockError::Error(e)) => Err(e).with_context(what),
+        }
+    }
+}
+
 /// Makes a new run directory, or finds the one to go on with, and puts the experiment's files in.
 ///
 /// # Errors
-/// When it cannot be written, or when `resume` finds another plan in it.
+/// When it cannot be written, or when `resume` finds another plan in it, or another process.
 pub fn prepare(
     results: &Path,
     plan: &Plan,
     experiment_yaml: &str,
     topology_yaml: &str,
     resume: bool,
-) -> anyhow::Result<RunDir> {
+) -> anyhow::Result<(RunDir, Hold)> {
     let home = results.join(&plan.experiment.name);
     let plan_json = format!("{:#}\n", serde_json::to_value(plan)?);
     if resume {
@@ -105,15 +130,17 @@ pub fn prepare(
             let run = run.root().display().to_string();
             return Err(Changed { run, difference }.into());
         }
-        return Ok(run);
+        let hold = Hold::of(&run)?;
+        return Ok((run, hold));
     }
     fs::create_dir_all(&home).with_context(|| format!("make {}", home.display()))?;
     let run = new_run_dir(&home)?;
+    let hold = Hold::of(&run)?;
     write_whole(&run.experiment(), experiment_yaml.as_bytes())?;
     write_whole(&run.topology(), topology_yaml.as_bytes())?;
     write_whole(&run.plan(), plan_json.as_bytes())?;
     point_latest(&run).with_context(|| format!("point latest at {}", run.root().display()))?;
-    Ok(run)
+    Ok((run, hold))
 }
 
 /// Copies the published figures that stand beside an experiment into its run, if there are any.
@@ -180,41 +207,13 @@ fn first_difference(before: &Value, now: &Value) -> Option<String> {
     }
 }
 
-/// The four files that grow with each trial.
-struct Rows {
-    trials: RowFile,
-    throughput: RowFile,
-    events: RowFile,
-    requests: PathBuf,
-}
-
-impl Rows {
-    fn open(run: &RunDir) -> std::io::Result<Self> {
-        Ok(Self {
-            trials: RowFile::append(&run.trials())?,
-            throughput: RowFile::append(&run.throughput())?,
-            events: RowFile::append(&run.events())?,
-            requests: run.requests(),
-        })
-    }
-
-    /// The trial's own row comes last: when it is there, all the others are.
-    fn write(&mut self, record: &TrialRecord) -> std::io::Result<()> {
-        record.throughput.iter().try_for_each(|row| self.throughput.write(row))?;
-        record.events.iter().try_for_each(|row| self.events.write(row))?;
-        if !record.requests.is_empty() {
-            let mut requests = RowFile::append(&self.requests)?;
-            record.requests.iter().try_for_each(|row| requests.write(row))?;
-        }
-        self.trials.write(&record.row)
-    }
-}
-
-/// Runs all trials of the plan that have no row yet, several at a time as `throttle` says; rows
-/// keep the plan's order. One trial at a time is in its preparation.
+/// Runs all trials of the plan that have no row yet, several at a time as `throttle` says. Rows are
+/// written as trials end, and get the plan's order in the end. One trial at a time is in its
+/// preparation.
 ///
 /// # Errors
-/// When the run directory cannot be read or written.
+/// When the run directory cannot be read or written; no new trials start then, and those that run
+/// come to their end.
 pub async fn run(
     plan: &Plan,
     run: &RunDir,
@@ -223,7 +222,7 @@ pub async fn run(
     progress: &Progress,
     interrupted: watch::Receiver<bool>,
 ) -> anyhow::Result<Ending> {
-    let before: Vec<TrialRow> = row::read(&run.trials())?;
+    let (mut rows, before) = Rows::open(run, plan)?;
     let done: HashSet<(&str, u32)> =
         before.iter().map(|r| (r.variant.as_str(), r.repetition)).collect();
     let mut todo = plan
@@ -234,7 +233,6 @@ pub async fn run(
         .peekable();
     progress.begin(plan.trials.len(), before.len());
     let mut failed = before.iter().any(|r| r.status != "ok");
-    let mut rows = Rows::open(run)?;
     let (preparing, prepared) = (Cell::new(None), Notify::new());
     let one = async |number: usize, trial, era| -> anyhow::Result<_> {
         let tell = |phase: Phase| {
@@ -244,18 +242,15 @@ pub async fn run(
             }
         };
         let record = attempt(trial, run, laboratory, progress, &tell).await?;
-        Ok((number, era, record))
+        Ok((era, record))
     };
     let mut running = FuturesUnordered::new();
-    // Trials that are over and wait for the row of an earlier one.
-    let mut waiting = BTreeMap::new();
-    let mut written = 0;
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut calm = true;
-    let mut cut_off = false;
+    let (mut cut_off, mut broken) = (false, None);
     loop {
-        let stop = cut_off || *interrupted.borrow();
+        let stop = cut_off || broken.is_some() || *interrupted.borrow();
         let may_start = !stop
             && preparing.get().is_none()
             && running.len() < throttle.allowed()
@@ -273,19 +268,24 @@ pub async fn run(
         // In this order, so that the same trials give the same decisions.
         tokio::select! { biased;
             Some(ended) = running.next() => {
-                let (number, era, record) = ended?;
-                let Some(record) = record else {
-                    cut_off = true;
-                    continue;
+                let (era, record) = match ended {
+                    Ok((era, Some(record))) => (era, record),
+                    Ok((_, None)) => {
+                        cut_off = true;
+                        continue;
+                    }
+                    Err(e) => {
+                        broken.get_or_insert(e);
+                        continue;
+                    }
                 };
                 throttle.saw(era, &record.verdict);
                 failed |= record.row.status != "ok";
-                progress.finished(&record.row);
-                waiting.insert(number, record);
-                while let Some(record) = waiting.remove(&written) {
-                    rows.write(&record)?;
-                    written += 1;
+                if let Err(e) = rows.write(&record) {
+                    broken.get_or_insert(e.into());
+                    continue;
                 }
+                progress.finished(&record.row);
             }
             () = prepared.notified() => {}
             _ = looks.tick(), if throttle.is_automatic() && todo.peek().is_some() => {
@@ -293,8 +293,10 @@ pub async fn run(
             }
         }
     }
-    // After an interruption some are over whose predecessors are not.
-    waiting.values().try_for_each(|record| rows.write(record))?;
+    if let Some(e) = broken {
+        return Err(e);
+    }
+    rows.finish()?;
     if cut_off || *interrupted.borrow() {
         return Ok(Ending::Interrupted);
     }

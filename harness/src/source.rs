@@ -1,6 +1,7 @@
 //! The body that clients download: seeded random bytes in a file, and their SHA-256.
 
 use anyhow::Context;
+use limosa_record::{dir::name, fault};
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
@@ -17,6 +18,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// When the file cannot be written, a full disk for example.
 pub fn create(path: &Path, bytes: u64, seed: u64) -> anyhow::Result<String> {
     let attempt = || -> std::io::Result<String> {
+        fault::here(format_args!("write/{}", name(path)))?;
         let mut file = File::create(path)?;
         let mut hash = Sha256::new();
         let mut chunk = vec![0_u8; CHUNK_BYTES];

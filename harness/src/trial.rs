@@ -5,8 +5,9 @@ use crate::{
     calibrate,
     capture::Capture,
     certificate::{self, Certificates},
+    journal::WorkFolder,
     lab::{Backend, Carrier, Lab, LinkReadings},
-    leftovers, manifest,
+    manifest,
     node::Node,
     plan::{Plan, TrialPlan, VariantPlan, WorkloadPlan},
     run::{Laboratory, Phase, TrialRecord},
@@ -19,7 +20,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow, bail};
 use limosa_record::{
-    clock,
+    clock, fault,
     node::{MigrationStatus, Request},
     row::{CalibrationRow, RowFile, TrialRow},
 };
@@ -30,18 +31,21 @@ use std::{
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
-use tempfile::TempDir;
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::spawn_blocking,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 mod capacity;
 mod collect;
 mod config;
 mod push;
+
+/// How long a client may take to end after it has closed its connections.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// This machine's kernel as a laboratory.
 #[derive(Debug)]
@@ -56,7 +60,7 @@ pub struct Host {
     /// What carries shaped links.
     links: Backend,
     /// Bodies, images and the program: large or short-lived, so not in the run directory.
-    work: TempDir,
+    work: WorkFolder,
     /// Watches the machine for all trials.
     machine: Watch,
     /// The machine when [`Laboratory::strain`] was asked last.
@@ -109,7 +113,7 @@ impl Host {
         criu: Option<Criu>,
         interrupted: watch::Receiver<bool>,
     ) -> Result<Self> {
-        let work = leftovers::work_folder()?;
+        let work = WorkFolder::new("run")?;
         let certificates = certificate::create(work.path())?;
         let www = work.path().join("www");
         fs::create_dir(&www).with_context(|| format!("make {}", www.display()))?;
@@ -327,12 +331,19 @@ impl Host {
         let end = tokio::select! {
             _ = interrupted.wait_for(|i| *i) => Ok(Middle::Interrupted),
             state = workload => state.map(Middle::Over),
-            error = timeline => Err(error),
+            error = timeline => Err(root_cause(scene.node(client).ok(), error).await),
             why = scene.early_end(client) => Err(anyhow!(why)),
             why = scene.lab.failed() => Err(anyhow!(why)),
             () = sleep(self.plan.time_limit.as_duration()) => Ok(Middle::TimeLimit),
         };
         finished.steps = steps.into_inner();
+        if let Ok(Middle::Over(state)) = &end
+            && finished.steps.len() < planned.len()
+            && !state.success()
+            && let Ok(client) = scene.node(client)
+        {
+            bail!(client.early_end(Ok(*state)));
+        }
         if let (Ok(Middle::Over(_)), Some(missing)) = (&end, planned.get(finished.steps.len())) {
             let after = (clock::now_ns() - zero_ns) as f64 / 1e9;
             bail!(
@@ -348,6 +359,17 @@ impl Host {
     fn node_of(&self, role: Role) -> Result<(&str, &str)> {
         let found = self.plan.nodes.iter().find(|(_, n)| n.role == role);
         found.map(|(name, n)| (&**name, &*n.on)).with_context(|| format!("no {role:?}"))
+    }
+}
+
+/// A step may fail only because the client is just ending, which then is the reason.
+async fn root_cause(client: Option<Rc<Node>>, error: anyhow::Error) -> anyhow::Error {
+    let Some(client) = client else { return error };
+    match timeout(LAST_WORDS, client.ended()).await {
+        Ok(Ok(state)) if !state.success() => {
+            anyhow!("{}\n  then: {error:#}", client.early_end(Ok(state)))
+        }
+        _ => error,
     }
 }
 
@@ -440,6 +462,8 @@ impl Host {
         };
         let phase = &|now: Phase| {
             tracing::info!(variant = trial.variant, repetition = trial.repetition, "{now}");
+            // Here it can only hang or die.
+            let _ = fault::here(format_args!("phase/{now}"));
             phase(now);
         };
         let mut begun = self.machine.mark();
@@ -455,6 +479,8 @@ impl Host {
         match middle.and_then(|middle| cleared.map(|()| middle)) {
             Ok(Middle::Over(_)) => {}
             Ok(Middle::Interrupted) => return None,
+            // What goes wrong while everything is being ended says nothing about the trial.
+            Err(_) if *self.interrupted.borrow() => return None,
             Ok(Middle::TimeLimit) => {
                 let why = format!("not over after {}", self.plan.time_limit);
                 finished.outcome = Err(("timeout", why));
@@ -475,6 +501,7 @@ fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
         if entry.file_type()?.is_dir() {
             copy_folder(&entry.path(), &target)?;
         } else {
+            fault::here(format_args!("write/{}", entry.file_name().to_string_lossy()))?;
             fs::copy(entry.path(), target)?;
         }
     }
@@ -497,3 +524,6 @@ fn empty_row(plan: &Plan, finished: &Finished<'_>) -> TrialRow {
         ..TrialRow::default()
     }
 }
+
+#[cfg(test)]
+mod properties;

@@ -4,7 +4,10 @@
 //! calls of a [`Handler`]. A datagram that is no request is answered with an error.
 
 use anyhow::{Context, Result};
-use limosa_record::node::{Reply, Request};
+use limosa_record::{
+    fault,
+    node::{Reply, Request},
+};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::net::UdpSocket;
 
@@ -40,7 +43,10 @@ async fn serve(socket: UdpSocket, handler: Arc<impl Handler>) {
         let reply = match serde_json::from_slice::<Request>(&buffer[..length]) {
             Ok(request) => {
                 tracing::info!(?request, %sender, "control");
-                handler.handle(request)
+                match fault::here(format_args!("asked/{}", request.name())) {
+                    Ok(()) => handler.handle(request),
+                    Err(error) => refusal(error.to_string()),
+                }
             }
             Err(error) => refusal(format!("not a request: {error}")),
         };

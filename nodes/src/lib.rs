@@ -24,7 +24,7 @@ mod tls;
 mod transport;
 
 use anyhow::{Context, Result};
-use limosa_record::node::NodeConfig;
+use limosa_record::{fault, node::NodeConfig};
 use std::{fs, path::Path};
 use tracing_subscriber::EnvFilter;
 
@@ -41,6 +41,11 @@ pub fn run(config_file: &Path) -> Result<()> {
         .with_writer(logs::writer)
         .try_init();
     let config = read(config_file)?;
+    fault::prefix(match config {
+        NodeConfig::Server(_) => "server/",
+        NodeConfig::Client(_) => "client/",
+    });
+    fault::here("start")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match config {

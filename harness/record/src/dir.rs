@@ -1,11 +1,15 @@
 //! The names of everything in a run directory, and writing files so that nobody sees half of one.
 
+use crate::fault;
 use std::{
     fs,
     io::{self, Write},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
+
+/// Names of files that are being written begin with this; those of killed processes are litter.
+pub const UNFINISHED: &str = ".unfinished-";
 
 /// One run: `results/<experiment>/<UTC stamp>/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,16 +141,43 @@ impl RunDir {
 /// When the folder cannot be written; names the file.
 pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let attempt = || {
+        fault::here(format_args!("write/{}", name(path)))?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
         file.write_all(content)?;
         let readable = fs::Permissions::from_mode(0o644);
         file.as_file().set_permissions(readable)?;
+        // Else a machine that loses its power may have the new name without the content.
+        file.as_file().sync_data()?;
         file.persist(path)?;
         Ok(())
     };
     attempt()
         .map_err(|e: io::Error| io::Error::new(e.kind(), format!("write {}: {e}", path.display())))
+}
+
+/// The last part of a path, for messages and points of faults.
+pub fn name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// Removes what killed processes left of [`write_whole`] and [`point_latest`], in a folder and below.
+/// Only for a folder that nobody writes to.
+///
+/// # Errors
+/// When the folder cannot be listed or changed.
+pub fn remove_unfinished(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut removed = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            removed.extend(remove_unfinished(&entry.path())?);
+        } else if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            fs::remove_file(entry.path())?;
+            removed.push(entry.path());
+        }
+    }
+    Ok(removed)
 }
 
 /// Points `<folder of the run>/latest` at the run.
@@ -155,7 +186,9 @@ pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
 /// When the link cannot be made.
 pub fn point_latest(run: &RunDir) -> io::Result<()> {
     let (Some(parent), Some(name)) = (run.0.parent(), run.0.file_name()) else { return Ok(()) };
-    let next = parent.join(format!(".latest-{}", std::process::id()));
+    fault::here("write/latest")?;
+    // Inside the run, where it is found when this process is killed now.
+    let next = run.0.join(format!("{UNFINISHED}latest"));
     let _ = fs::remove_file(&next);
     symlink(name, &next)?;
     fs::rename(&next, parent.join("latest"))
@@ -172,6 +205,18 @@ mod tests {
         let first = run.new_attempt("quic", 1).unwrap();
         let second = run.new_attempt("quic", 1).unwrap();
         assert!(first.ends_with("trials/quic/1") && second.ends_with("trials/quic/1.2"));
+    }
+
+    #[test]
+    fn only_unfinished_files_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("trials/quic/1");
+        fs::create_dir_all(&deep).unwrap();
+        write_whole(&deep.join("kept"), b"x").unwrap();
+        fs::write(deep.join(format!("{UNFINISHED}1")), b"x").unwrap();
+        let removed = remove_unfinished(folder.path()).unwrap();
+        assert_eq!(removed, [deep.join(format!("{UNFINISHED}1"))]);
+        assert!(deep.join("kept").exists() && !removed[0].exists());
     }
 
     #[test]

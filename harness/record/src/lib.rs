@@ -3,8 +3,10 @@
 //!
 //! No root, no netlink, no QUIC: everything here can be read and tested on any machine.
 
+pub mod arrange;
 pub mod clock;
 pub mod dir;
+pub mod fault;
 pub mod node;
 pub mod row;
 pub mod unit;

@@ -2,10 +2,11 @@
 //!
 //! A value that does not exist is `None` and becomes an empty cell, never 0.
 
+use crate::{dir::name, fault};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -463,11 +464,11 @@ pub mod event {
     pub const RESUMED: &str = "resumed";
 }
 
-/// A CSV file that is written row by row, each row on disk before the next is made.
+/// A CSV file that is written row by row, each row on its way to the disk before the next is made.
 #[derive(Debug)]
 pub struct RowFile {
     path: PathBuf,
-    writer: csv::Writer<File>,
+    file: File,
 }
 
 impl RowFile {
@@ -476,23 +477,42 @@ impl RowFile {
     /// # Errors
     /// When the file cannot be opened.
     pub fn append(path: &Path) -> io::Result<Self> {
-        let file = File::options().create(true).append(true).open(path)?;
-        let empty = file.metadata()?.len() == 0;
-        let writer = csv::WriterBuilder::new().has_headers(empty).from_writer(file);
-        Ok(Self { path: path.to_owned(), writer })
+        let file = File::options().create(true).append(true).open(path);
+        let file = file.map_err(|e| named("open", path, &e))?;
+        Ok(Self { path: path.to_owned(), file })
     }
 
-    /// Writes one row through to the file.
+    /// Writes one row through to the file, or nothing of it.
     ///
     /// # Errors
     /// When the disk is full or the file cannot be written; names the file.
     pub fn write(&mut self, row: &impl Serialize) -> io::Result<()> {
-        self.writer
-            .serialize(row)
-            .map_err(io::Error::other)
-            .and_then(|()| self.writer.flush())
-            .map_err(|e| io::Error::new(e.kind(), format!("write {}: {e}", self.path.display())))
+        let attempt = |file: &mut File| {
+            let before = file.metadata()?.len();
+            let mut writer = csv::WriterBuilder::new()
+                .has_headers(before == 0)
+                .buffer_capacity(1024)
+                .from_writer(Vec::new());
+            writer.serialize(row).map_err(io::Error::other)?;
+            let bytes = writer.into_inner().map_err(|e| io::Error::other(e.to_string()))?;
+            fault::here(format_args!("write/{}", name(&self.path)))
+                .and_then(|()| file.write_all(&bytes))
+                .inspect_err(|_| drop(file.set_len(before)))
+        };
+        attempt(&mut self.file).map_err(|e| named("write", &self.path, &e))
     }
+
+    /// Waits until all rows are on the disk, where a machine that loses its power keeps them.
+    ///
+    /// # Errors
+    /// When they cannot be put there; names the file.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data().map_err(|e| named("write", &self.path, &e))
+    }
+}
+
+fn named(action: &str, path: &Path, e: &io::Error) -> io::Error {
+    io::Error::new(e.kind(), format!("{action} {}: {e}", path.display()))
 }
 
 /// Reads all rows of a CSV file; a missing file has no rows.

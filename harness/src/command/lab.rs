@@ -4,8 +4,9 @@ use super::{become_root, show};
 use crate::{
     cli::exit,
     doctor::{self, NotReady},
+    journal,
     lab::{Lab, pinned::PinnedLab},
-    leftovers, plan,
+    plan,
     spec::{self, Kind, Links},
     sys::link,
 };
@@ -18,6 +19,7 @@ pub(super) fn up(topology: &Path, name: Option<&str>, links: Links) -> Result<u8
     let document = spec::load_topology(topology)?;
     let network = plan::resolve_topology(&document, links)?;
     become_root()?;
+    journal::clean_quietly();
     let report = doctor::examine_for(&network, links);
     if !report.host_ready() {
         let lacks = report.host_lacks();
@@ -125,11 +127,9 @@ pub(super) fn down(name: &str) -> Result<u8> {
 /// `limosa clean`
 pub(super) fn clean() -> Result<u8> {
     become_root()?;
-    let removed = leftovers::clean()?;
-    for path in &removed {
-        say!("removed {}", path.display());
-    }
-    if removed.is_empty() {
+    let undone = journal::clean()?;
+    undone.iter().for_each(|what| say!("{what}"));
+    if undone.is_empty() {
         say!("nothing to clean");
     }
     Ok(exit::OK)

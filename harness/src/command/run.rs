@@ -5,6 +5,7 @@ use crate::{
     cli::{On, RunArgs, exit},
     doctor::{self, NotReady},
     guest::{self, GuestCommand},
+    interrupt, journal,
     lab::Backend,
     manifest, model,
     plan::Plan,
@@ -22,10 +23,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::watch,
-};
+use tokio::sync::watch;
 
 /// How often in one run a crashed guest is replaced by a new one.
 const MAX_GUEST_CRASHES: u32 = 3;
@@ -38,6 +36,7 @@ const GUEST_JOBS: u32 = 4;
 struct Prepared {
     plan: Plan,
     run: RunDir,
+    interrupted: watch::Receiver<bool>,
 }
 
 /// `limosa demo`
@@ -78,16 +77,18 @@ fn quickstart() -> Result<PathBuf> {
 /// `limosa run FILE...`
 pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<u8> {
     if let Some(into) = &args.into {
-        return inside_guest(RunDir::new(into), args);
+        return inside_guest(RunDir::new(into), args, interrupt::watch()?);
     }
     // All files first: a mistake in the third is told before the first has run for an hour.
     let plans = args.files.iter().map(|f| narrowed(f, args)).collect::<Result<Vec<_>>>()?;
     if args.on != On::Guest {
         become_root()?;
     }
+    let interrupted = interrupt::watch()?;
+    journal::clean_quietly();
     let mut worst = exit::OK;
     for (file, plan) in args.files.iter().zip(plans) {
-        let code = one(file, plan, args, verbose)?;
+        let code = one(file, plan, args, verbose, &interrupted)?;
         if code == exit::INTERRUPTED {
             return Ok(code);
         }
@@ -120,12 +121,19 @@ fn narrowed(file: &Path, args: &RunArgs) -> Result<Plan> {
     Ok(plan)
 }
 
-fn one(file: &Path, plan: Plan, args: &RunArgs, verbose: u8) -> Result<u8> {
+fn one(
+    file: &Path,
+    plan: Plan,
+    args: &RunArgs,
+    verbose: u8,
+    interrupted: &watch::Receiver<bool>,
+) -> Result<u8> {
     let (on, links) = choose(args.on, &plan)?;
     let (experiment, topology) = spec::load_experiment(file)?;
-    let run = run::prepare(&args.out, &plan, &experiment.text, &topology.text, args.resume)?;
+    let (run, _hold) =
+        run::prepare(&args.out, &plan, &experiment.text, &topology.text, args.resume)?;
     run::take_reference(file, &run)?;
-    let prepared = Prepared { plan, run };
+    let prepared = Prepared { plan, run, interrupted: interrupted.clone() };
     tell!("results: {}", prepared.run.root().display());
     let code = match on {
         On::Guest => in_guest(file, &prepared, links, args, verbose)?,
@@ -200,6 +208,9 @@ fn in_guest(
     let each = prepared.plan.time_limit.as_duration() + Duration::from_secs(120);
     command.time_limit = Some(Duration::from_secs(300) + each.saturating_mul(trials));
     for crashes in 1.. {
+        if *prepared.interrupted.borrow() {
+            return Ok(exit::INTERRUPTED);
+        }
         match guest::run(&command, &ready) {
             Ok(code) => return Ok(u8::try_from(code).unwrap_or(exit::BUG)),
             Err(e) if e.is::<guest::Crashed>() && crashes <= MAX_GUEST_CRASHES => {
@@ -218,7 +229,7 @@ fn in_guest(
 }
 
 /// The other side of [`in_guest`]: the plan is there, and the report is made outside.
-fn inside_guest(run: RunDir, args: &RunArgs) -> Result<u8> {
+fn inside_guest(run: RunDir, args: &RunArgs, interrupted: watch::Receiver<bool>) -> Result<u8> {
     let file = run.plan();
     let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
     let plan = serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
@@ -226,7 +237,7 @@ fn inside_guest(run: RunDir, args: &RunArgs) -> Result<u8> {
         Some(Links::User) => Backend::User,
         _ => Backend::Kernel,
     };
-    on_host(&Prepared { plan, run }, links, args)
+    on_host(&Prepared { plan, run, interrupted }, links, args)
 }
 
 /// The body exists as the source and, for each job, as it arrives; twice, because `--jobs auto`
@@ -243,7 +254,7 @@ fn memory_mib(plan: &Plan, jobs: Jobs) -> u32 {
 fn on_host(prepared: &Prepared, links: Backend, args: &RunArgs) -> Result<u8> {
     let progress = Progress::stderr();
     let ending = runtime()?.block_on(async {
-        let interrupted = interruption()?;
+        let interrupted = prepared.interrupted.clone();
         let criu = match prepared.plan.needs_criu() {
             true => Some(setup::criu::working(&std::env::current_exe()?).await.map_err(|e| {
                 NotReady(format!("there is no criu that works here: {e:#}\n  hint: limosa setup"))
@@ -266,24 +277,4 @@ fn on_host(prepared: &Prepared, links: Backend, args: &RunArgs) -> Result<u8> {
             exit::INTERRUPTED
         }
     })
-}
-
-/// Turns true with the first SIGINT, SIGTERM or SIGHUP; the second one ends the process, and the
-/// kernel takes the lab away.
-fn interruption() -> Result<watch::Receiver<bool>> {
-    let (tell, told) = watch::channel(false);
-    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
-        .map(signal)
-        .into_iter()
-        .collect::<std::io::Result<Vec<_>>>()
-        .context("watch for signals")?;
-    tokio::spawn(async move {
-        for _ in 0..2 {
-            futures_util::future::select_all(signals.iter_mut().map(|s| Box::pin(s.recv()))).await;
-            if tell.send_replace(true) {
-                std::process::exit(exit::INTERRUPTED.into());
-            }
-        }
-    });
-    Ok(told)
 }

@@ -12,16 +12,18 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use tempfile::TempDir;
+use limosa_record::fault::{self, Kind};
+use rustix::process::Pid;
 use tokio::process::Child;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::channel::Frame;
-use super::job::{self, AGENT_NAME, BIN_DIR, Job, Mount};
+use super::job::{AGENT_NAME, BIN_DIR, Job, Mount};
 use super::qemu::{self, Export, Machine};
 use super::{GuestCommand, Ready, terminal};
+use crate::journal::WorkFolder;
 
 /// Within this time the agent has to have answered; software emulation on a busy machine can be slow.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
@@ -55,7 +57,7 @@ pub fn run(command: &GuestCommand, ready: &Ready) -> Result<i32> {
 /// # Errors
 /// As [`run`].
 pub async fn run_async(command: &GuestCommand, ready: &Ready) -> Result<i32> {
-    let (job, _lock) = job_folder(command)?;
+    let job = job_folder(command)?;
     let exports = exports(command)?;
     if let Some(folder) = command.console.parent() {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
@@ -89,6 +91,15 @@ pub async fn run_async(command: &GuestCommand, ready: &Ready) -> Result<i32> {
         .with_context(|| format!("start {} (hint: limosa setup)", qemu::PROGRAM))?;
     // With our copy open, the channel would not end when QEMU does.
     drop(guest);
+    let qemu = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let blow = match fault::strikes("guest/boot") {
+        Some(Kind::Hang) => Some(rustix::process::Signal::STOP),
+        Some(_) => Some(rustix::process::Signal::KILL),
+        None => None,
+    };
+    if let (Some(qemu), Some(blow)) = (qemu, blow) {
+        rustix::process::kill_process(qemu, blow).context("strike QEMU")?;
+    }
 
     let result = attend(host, &mut signals, command.time_limit).await;
     end(&mut process).await;
@@ -96,8 +107,8 @@ pub async fn run_async(command: &GuestCommand, ready: &Ready) -> Result<i32> {
 }
 
 /// The folder that the guest finds under the tag `job`.
-fn job_folder(command: &GuestCommand) -> Result<(TempDir, fs::File)> {
-    let (folder, lock) = job::make_folder()?;
+fn job_folder(command: &GuestCommand) -> Result<WorkFolder> {
+    let folder = WorkFolder::new("guest")?;
     let bin = folder.path().join("bin");
     fs::create_dir(&bin).context("make a folder for the executables")?;
     let mut agent = None;
@@ -127,7 +138,7 @@ fn job_folder(command: &GuestCommand) -> Result<(TempDir, fs::File)> {
     };
     let text = serde_json::to_vec_pretty(&description).context("write the job")?;
     fs::write(folder.path().join("job.json"), text).context("write the job")?;
-    Ok((folder, lock))
+    Ok(folder)
 }
 
 /// The agent is limosa itself; a link would do, but 9p with `security_model=none` does not follow links on the host.
@@ -225,6 +236,10 @@ async fn attend(
     loop {
         tokio::select! {
             frame = news.recv() => match frame {
+                // Whoever calls this ends QEMU now.
+                Some(Ok(Frame::Ready)) if fault::strikes("guest/run").is_some() => {
+                    return Err(Crashed("the guest ended before its command did".into()).into());
+                }
                 Some(Ok(Frame::Ready)) => running = true,
                 Some(Ok(Frame::AskTime)) => Frame::Time(now_ns())
                     .write(&mut channel)

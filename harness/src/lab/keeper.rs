@@ -5,7 +5,7 @@
 //! folder (unix(7), one JSON line to ask, one JSON value back) until somebody asks for the end.
 
 use super::{Carrier, DirectionStatus, Lab};
-use crate::plan::Network;
+use crate::{journal::Claim, plan::Network};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -106,6 +106,7 @@ fn socket(home: &Path) -> PathBuf {
 pub async fn keep(home: &Path) -> Result<()> {
     // The terminal of `limosa up` may be closed.
     rustix::process::setsid().context("leave the session")?;
+    env::set_current_dir(home).with_context(|| format!("work in {}", home.display()))?;
     let file = home.join("network.json");
     let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
     let network: Network =
@@ -116,6 +117,9 @@ pub async fn keep(home: &Path) -> Result<()> {
         netns.pin(&home.join(file))?;
     }
     let listener = UnixListener::bind(socket(home)).context("make the control socket")?;
+    // Until now the folder was claimed by whoever has started this; a keeper that dies from now on
+    // leaves a lab that is of no use.
+    let claim = Claim::folder(home)?;
     println!("{READY}");
     loop {
         let (stream, _) = tokio::select! {
@@ -133,6 +137,7 @@ pub async fn keep(home: &Path) -> Result<()> {
             drop(lab);
             let answer = serde_json::to_vec::<Answer>(&Ok(Vec::new()))?;
             let _ = stream.write_all(&answer).await;
+            claim.release();
             return Ok(());
         }
         let answer: Answer = match question {

@@ -3,6 +3,7 @@
 
 use super::{Backend, Carrier, Lab, keeper::Kept};
 use crate::{
+    journal::Claim,
     plan::Network,
     sys::netns::{Netns, unpin},
 };
@@ -41,12 +42,7 @@ impl PinnedLab {
     pub fn create(name: &str, network: &Network, backend: Backend) -> Result<Self> {
         let home = folder(name)?;
         fs::create_dir_all(LABS).with_context(|| format!("make {LABS}"))?;
-        match fs::create_dir(&home) {
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                bail!("there is a lab `{name}` already\n  hint: limosa down {name}")
-            }
-            other => other.with_context(|| format!("make {}", home.display()))?,
-        }
+        let claim = claim(name, &home)?;
         let build = || -> Result<Lab> {
             let text = serde_json::to_vec_pretty(network)?;
             write_whole(&home.join("network.json"), &text)?;
@@ -60,7 +56,11 @@ impl PinnedLab {
             Ok(lab)
         };
         match build() {
-            Ok(lab) => Ok(Self { lab, network: network.clone() }),
+            Ok(lab) => {
+                // From here on it is meant to stay; in user space it is its keeper's.
+                claim.release();
+                Ok(Self { lab, network: network.clone() })
+            }
             Err(e) => {
                 Self::remove(name)?;
                 Err(e)
@@ -104,6 +104,19 @@ impl PinnedLab {
         }
         fs::remove_dir_all(&home).with_context(|| format!("remove {}", home.display()))
     }
+}
+
+/// Makes the folder of a new lab, which goes when this process dies before the lab is up.
+fn claim(name: &str, home: &Path) -> Result<Claim> {
+    // Alone, so that nobody ever claims a lab that is another's.
+    let alone = fs::File::open(LABS).and_then(|labs| labs.lock().map(|()| labs));
+    let _alone = alone.with_context(|| format!("lock {LABS}"))?;
+    if home.exists() {
+        bail!("there is a lab `{name}` already\n  hint: limosa down {name}");
+    }
+    let claim = Claim::folder(home)?;
+    fs::create_dir(home).with_context(|| format!("make {}", home.display()))?;
+    Ok(claim)
 }
 
 fn open(network: &Network, home: &Path, kept: Option<Kept>) -> Result<Lab> {

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::{plan, spec, verdict::Suspicion};
-use std::cell::RefCell;
+use limosa_record::row;
+use std::{cell::RefCell, path::PathBuf};
 
 /// Fails and interrupts where it is told to.
 #[derive(Default)]
@@ -99,7 +100,7 @@ async fn rows_keep_the_order_of_the_plan_however_many_jobs_there_are() {
     let plan = plan(4);
     for jobs in [1, 3, 20] {
         let results = tempfile::tempdir().unwrap();
-        let dir = prepare(results.path(), &plan, "e", "t", false).unwrap();
+        let dir = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
         assert_eq!(go(&plan, &dir, &Fake::default(), jobs).await, Ending::Ok);
         assert_eq!(rows(&dir), planned(&plan), "{jobs} jobs");
     }
@@ -108,7 +109,7 @@ async fn rows_keep_the_order_of_the_plan_however_many_jobs_there_are() {
 #[tokio::test(start_paused = true)]
 async fn trials_start_one_after_the_other_and_then_run_side_by_side() {
     let (plan, results) = (plan(4), tempfile::tempdir().unwrap());
-    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
     let fake = Fake { preparation: Duration::from_millis(10), ..Fake::default() };
     assert_eq!(go(&plan, &dir, &fake, 5).await, Ending::Ok);
     assert_eq!(fake.busiest.get(), 5);
@@ -118,7 +119,7 @@ async fn trials_start_one_after_the_other_and_then_run_side_by_side() {
 #[tokio::test(start_paused = true)]
 async fn auto_begins_with_what_was_estimated_and_steps_back() {
     let (plan, results) = (plan(4), tempfile::tempdir().unwrap());
-    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
     // Trials that take longer than the looks at the machine between their starts.
     let preparation = Duration::from_secs(1);
     let fake = Fake { preparation, slow: true, carries: Some(3), ..Fake::default() };
@@ -134,7 +135,7 @@ async fn auto_begins_with_what_was_estimated_and_steps_back() {
 #[tokio::test(start_paused = true)]
 async fn auto_waits_for_a_calm_machine_but_never_with_nothing_running() {
     let (plan, results) = (plan(1), tempfile::tempdir().unwrap());
-    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
     let strains = RefCell::new(vec![1.0; 1000]);
     let fake = Fake { slow: true, strains, ..Fake::default() };
     let throttle = Throttle::new(Jobs::Auto, 8);
@@ -146,7 +147,7 @@ async fn auto_waits_for_a_calm_machine_but_never_with_nothing_running() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_trial_has_a_row_and_the_others_run() {
     let (plan, results) = (plan(2), tempfile::tempdir().unwrap());
-    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
     let fake = Fake { fails_at: Some(3), ..Fake::default() };
     assert_eq!(go(&plan, &dir, &fake, 1).await, Ending::SomeFailed);
     assert_eq!(rows(&dir), planned(&plan));
@@ -155,12 +156,12 @@ async fn a_failed_trial_has_a_row_and_the_others_run() {
 #[tokio::test(start_paused = true)]
 async fn an_interrupted_run_is_resumed_where_it_stopped() {
     let (plan, results) = (plan(2), tempfile::tempdir().unwrap());
-    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
     let fake = Fake { stops_at: Some(4), ..Fake::default() };
     assert_eq!(go(&plan, &dir, &fake, 1).await, Ending::Interrupted);
     assert_eq!(rows(&dir), planned(&plan)[..4]);
 
-    let again = prepare(results.path(), &plan, "e", "t", true).unwrap();
+    let again = prepare(results.path(), &plan, "e", "t", true).unwrap().0;
     assert_eq!(again.root(), fs::canonicalize(dir.root()).unwrap());
     let fake = Fake::default();
     assert_eq!(go(&plan, &again, &fake, 1).await, Ending::Ok);
@@ -174,7 +175,10 @@ async fn an_interrupted_run_is_resumed_where_it_stopped() {
 #[test]
 fn a_changed_experiment_is_not_resumed() {
     let (plan, results) = (plan(2), tempfile::tempdir().unwrap());
-    prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let (_, hold) = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let error = prepare(results.path(), &plan, "e", "t", true).unwrap_err().to_string();
+    assert!(error.contains("another limosa is at work in"), "{error}");
+    drop(hold);
     let mut changed = plan.clone();
     changed.narrow(Some(3), &[]);
     let error = prepare(results.path(), &changed, "e", "t", true).unwrap_err().to_string();
@@ -190,8 +194,8 @@ fn a_changed_experiment_is_not_resumed() {
 #[test]
 fn two_runs_in_one_second_do_not_share_a_directory() {
     let (plan, results) = (plan(1), tempfile::tempdir().unwrap());
-    let one = prepare(results.path(), &plan, "e", "t", false).unwrap();
-    let two = prepare(results.path(), &plan, "e", "t", false).unwrap();
+    let one = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
+    let two = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
     assert_ne!(one, two);
 }
 
@@ -202,14 +206,14 @@ fn a_run_directory_can_be_run_again() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../experiments/nakano-2025.yaml");
     let (experiment, topology) = spec::load_experiment(&file).unwrap();
     let plan = plan::resolve(&experiment, &topology).unwrap();
-    let run = prepare(results.path(), &plan, &experiment.text, &topology.text, false).unwrap();
+    let run = prepare(results.path(), &plan, &experiment.text, &topology.text, false).unwrap().0;
     take_reference(&file, &run).unwrap();
     let (again, topology) = spec::load_experiment(&run.experiment()).unwrap();
     assert_eq!(plan::resolve(&again, &topology).unwrap().network, plan.network);
 
     let published = fs::read(run.reference()).unwrap();
     assert_eq!(published, fs::read(file.with_extension("reference.yaml")).unwrap());
-    let other = prepare(results.path(), &plan, &again.text, &topology.text, false).unwrap();
+    let other = prepare(results.path(), &plan, &again.text, &topology.text, false).unwrap().0;
     take_reference(&run.experiment(), &other).unwrap();
     assert_eq!(fs::read(other.reference()).unwrap(), published);
     fs::remove_file(other.reference()).unwrap();

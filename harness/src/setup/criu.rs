@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::{Cache, UNFINISHED, remove_unfinished};
 use crate::debian::{self, LIBRARIES, LOADER, Packages};
+use crate::journal::WorkFolder;
 use crate::steps::{Log, step};
 use crate::sys::criu::Criu;
 
@@ -96,7 +97,8 @@ async fn try_one(criu: &Criu, limosa: &Path, cache: Option<&Cache>) -> Result<St
     let known = cache.and_then(|cache| fs::read_to_string(memory(cache)).ok());
     if known.as_deref() != Some(&situation) {
         let target = (limosa, &["probe"][..]);
-        let proof = criu.prove(target, limosa_nodes::probe::READY).await;
+        let folder = WorkFolder::new("probe")?;
+        let proof = criu.prove(target, limosa_nodes::probe::READY, folder.path()).await;
         proof.with_context(|| format!("version {version} does not work on this kernel"))?;
         // Where it cannot be remembered it is found out again.
         if let Some(cache) = cache {

@@ -33,12 +33,15 @@ mod stats;
 use self::stats::Stats;
 use super::process::{ExitState, Launch, Process, ProcessError, run_to_end};
 
-use limosa_record::clock::now_ns;
+use limosa_record::{
+    clock::now_ns,
+    fault::{self, Kind},
+};
 use rustix::process::Pid;
 use std::{
     ffi::{OsStr, OsString},
     fmt, fs, io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -54,6 +57,16 @@ const CHECK_LIMIT: Duration = Duration::from_secs(30);
 /// measurement, costs a software-emulated guest its translated code, and has crashed one
 /// (`Oops: int3` in `__schedule`, QEMU TCG with several threads).
 const NO_BREAKPOINTS: (&str, &str) = ("CRIU_FAULT", "130");
+/// Phases of criu in which it can be made to fail, as points of [`limosa_record::fault`], and the
+/// number of the same switch for each. Besides these there are `criu/dump` and `criu/restore`: criu is refused its
+/// arguments, hangs when it is let go, or dies then; and `criu/let-go`, where the harness itself dies.
+const PHASES: [(&str, &str); 5] = [
+    ("dump-early", "1"),
+    ("dump-pages", "3"),
+    ("dump-parasite", "5"),
+    ("dump-crash", "136"),
+    ("restore-late", "6"),
+];
 /// How long a dumped process may take to disappear.
 const GONE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -408,8 +421,17 @@ impl Criu {
         // What criu says before it opens its log goes there too.
         let log = scratch.path().join(log);
         let mut launch = Launch::new(&self.program, args, &log);
-        launch.env.push((NO_BREAKPOINTS.0.into(), NO_BREAKPOINTS.1.into()));
-        gate::run(&launch, netns, scratch.path(), &log, options).await
+        let what = action[0].as_ref().to_string_lossy();
+        let strikes = |phase: &str| fault::strikes(format_args!("criu/{phase}"));
+        let mut phases = PHASES.iter().filter(|(phase, _)| phase.starts_with(&*what));
+        let failing = phases.find(|(phase, _)| strikes(phase).is_some());
+        let switch = failing.map_or(NO_BREAKPOINTS.1, |(_, number)| number);
+        launch.env.push((NO_BREAKPOINTS.0.into(), switch.into()));
+        let fault = strikes(&what);
+        if fault == Some(Kind::Refuse) {
+            launch.args.push("--no-such-option".into());
+        }
+        gate::run(&launch, netns, scratch.path(), &log, options, fault).await
     }
 
     async fn checked(&self, args: &[&str]) -> Result<(), CriuError> {
@@ -422,11 +444,13 @@ impl Criu {
     }
 
     async fn ask(&self, args: &[&str]) -> Result<(ExitState, String), CriuError> {
+        // Without a name it cannot be left behind.
         let folder = std::env::temp_dir();
-        let answer = tempfile::NamedTempFile::new().map_err(file("create a file in", &folder))?;
-        let launch = Launch::new(&self.program, args, answer.path());
+        let answer = tempfile::tempfile().map_err(file("create a file in", &folder))?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", answer.as_raw_fd()));
+        let launch = Launch::new(&self.program, args, &path);
         let state = run_to_end(&launch, None, CHECK_LIMIT).await?;
-        let text = fs::read(answer.path()).map_err(file("read", answer.path()))?;
+        let text = fs::read(&path).map_err(file("read", &path))?;
         Ok((state, String::from_utf8_lossy(&text).into()))
     }
 }
@@ -447,7 +471,9 @@ fn keep(scratch: &TempDir, work: &Path, log: &str, stats: &str) -> Result<PathBu
         match fs::read(scratch.path().join(name)) {
             Ok(bytes) => {
                 let kept = work.join(name);
-                fs::write(&kept, bytes).map_err(file("write", &kept))?;
+                fault::here(format_args!("write/{name}"))
+                    .and_then(|()| fs::write(&kept, bytes))
+                    .map_err(file("write", &kept))?;
             }
             // A criu that failed leaves no statistics.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}

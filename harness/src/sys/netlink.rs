@@ -11,6 +11,7 @@
 //! holds its configuration lock, which an asynchronous socket would wait for inside sendmsg(2) too.
 
 use anyhow::{Context, Result, bail};
+use limosa_record::fault;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
     NLMSG_DONE, NLMSG_ERROR, NetlinkMessage, NetlinkPayload,
@@ -114,6 +115,18 @@ impl Netlink {
     /// Has the kernel do everything in order. After a failure the requests behind it may have been
     /// done or not; whoever builds a network drops its namespaces then.
     pub(super) fn apply(&mut self, requests: &[Request<'_>]) -> Result<()> {
+        for (n, request) in requests.iter().enumerate() {
+            if let Err(source) = fault::here("netlink") {
+                // The kernel has done what came before.
+                self.apply_all(&requests[..n])?;
+                let (what, explanation) = (request.what.clone(), String::new());
+                return Err(Refused { what, explanation, source }.into());
+            }
+        }
+        self.apply_all(requests)
+    }
+
+    fn apply_all(&mut self, requests: &[Request<'_>]) -> Result<()> {
         let mut rest = requests;
         let mut bytes = Vec::new();
         while let Some(head) = rest.first() {

@@ -11,6 +11,7 @@
 
 use super::netlink::{Netlink, Request};
 use anyhow::{Context, Result};
+use limosa_record::fault;
 use netlink_packet_route::RouteNetlinkMessage;
 use rustix::{
     mount::{UnmountFlags, mount_bind, unmount},
@@ -106,6 +107,7 @@ impl Netns {
 
     /// Moves the calling thread into a new namespace and opens what belongs to it.
     fn create_here(role: Role) -> Result<Self> {
+        fault::here("netns").context("unshare(CLONE_NEWNET)")?;
         // SAFETY: NEWNET does not touch the descriptor table; the thread is ours and short-lived.
         unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("unshare(CLONE_NEWNET)")?;
         let fd = File::open("/proc/thread-self/ns/net").context("open /proc/thread-self/ns/net")?;

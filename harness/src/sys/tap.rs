@@ -10,6 +10,7 @@
 
 use super::{link::End, netlink::Request, netns::Netns};
 use anyhow::{Context, Result, ensure};
+use limosa_record::fault;
 use netlink_packet_route::{RouteNetlinkMessage as Message, link::LinkAttribute};
 use rtnetlink::LinkUnspec;
 use std::{
@@ -37,6 +38,7 @@ const QUEUE_FRAMES: u32 = 4096;
 pub fn create(netns: &Netns, end: &End) -> Result<OwnedFd> {
     let what = || format!("create TAP `{}`", end.name);
     // A descriptor belongs to the namespace in which it was opened.
+    fault::here("tap").with_context(what)?;
     let tap = netns.run(|| open(end)).with_context(what)?;
     let message = LinkUnspec::new_with_index(end.index)
         .address(end.mac.to_vec())

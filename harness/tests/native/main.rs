@@ -6,9 +6,14 @@
 
 #[path = "../guest/criu.rs"]
 mod criu;
+mod faults;
 mod handover;
+mod kills;
 mod labs;
+mod machine;
 mod push;
+mod signals;
+mod soak;
 mod trials;
 
 use std::{

@@ -4,7 +4,7 @@
 use super::playback::Playback;
 use crate::{events::Events, tls::hex};
 use anyhow::{Context, Result};
-use limosa_record::{clock, node::PlaybackResult, row::event};
+use limosa_record::{clock, fault, node::PlaybackResult, row::event};
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
@@ -75,7 +75,9 @@ impl Body {
         if let Some(playback) = &mut self.playback {
             playback.arrived(self.bytes, chunk.len() as u64, now_ns);
         }
-        self.file.write_all(chunk).context("save the body")?;
+        fault::here("write/body")
+            .and_then(|()| self.file.write_all(chunk))
+            .context("save the body")?;
         self.bytes += chunk.len() as u64;
         Ok(self.bytes)
     }

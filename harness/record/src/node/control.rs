@@ -25,6 +25,21 @@ pub enum Request {
     Stop,
 }
 
+impl Request {
+    /// Its name, without what comes with it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Status => "Status",
+            Self::Start => "Start",
+            Self::Announce(_) => "Announce",
+            Self::BecomeTarget(_) => "BecomeTarget",
+            Self::Handover(_) => "Handover",
+            Self::Objects => "Objects",
+            Self::Stop => "Stop",
+        }
+    }
+}
+
 /// What a copy needs to become the new server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

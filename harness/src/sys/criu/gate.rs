@@ -6,8 +6,14 @@
 
 use super::{Launch, Options};
 use crate::sys::process::{ExitState, Process, ProcessError};
-use limosa_record::clock::now_ns;
-use rustix::fs::{CWD, Mode, mkfifoat};
+use limosa_record::{
+    clock::now_ns,
+    fault::{self, Kind},
+};
+use rustix::{
+    fs::{CWD, Mode, mkfifoat},
+    process::Signal,
+};
 use std::{
     fs::OpenOptions,
     io::{self, Write},
@@ -23,13 +29,15 @@ use tokio::{
 /// Name of the FIFO in criu's working folder.
 pub(super) const NAME: &str = "gate";
 
-/// Runs criu to its end; returns when it was let go, and how it ended.
+/// Runs criu to its end; returns when it was let go, and how it ended. With a fault it hangs or dies
+/// when it is let go.
 pub(super) async fn run(
     launch: &Launch,
     netns: BorrowedFd<'_>,
     scratch: &Path,
     log: &Path,
     options: &Options,
+    fault: Option<Kind>,
 ) -> (i64, Result<ExitState, ProcessError>) {
     let failed = |source| ProcessError::Log { path: log.to_owned(), source };
     let fifo = scratch.join(NAME);
@@ -51,6 +59,14 @@ pub(super) async fn run(
         Ok(reader) => reader,
         Err(e) => return (begun_ns, Err(failed(e))),
     };
+    let blow = match fault {
+        Some(Kind::Hang) => process.signal(Signal::STOP),
+        Some(Kind::Die) => process.signal(Signal::KILL),
+        _ => fault::here("criu/let-go").map_err(|source| ProcessError::Log { path: fifo, source }),
+    };
+    if let Err(e) = blow {
+        return (begun_ns, Err(e));
+    }
     let ended = tokio::select! {
         state = process.wait() => state,
         error = copy(&reader, log) => Err(failed(error)),

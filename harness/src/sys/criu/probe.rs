@@ -18,14 +18,13 @@ const LIMIT: Duration = Duration::from_secs(20);
 impl Criu {
     /// Moves a process from one fresh network namespace to another and lets it end there.
     ///
-    /// `target` is started with its output in a folder of its own; it says `ready` when it can be
+    /// `target` is started with its output in `folder`, where its images go, too; it says `ready` when it can be
     /// moved and exits with 0 on SIGTERM.
     ///
     /// # Errors
     /// The first step that failed.
-    pub async fn prove(&self, target: (&Path, &[&str]), ready: &str) -> Result<()> {
-        let folder = tempfile::tempdir().context("make a folder")?;
-        let log = folder.path().join("target.log");
+    pub async fn prove(&self, target: (&Path, &[&str]), ready: &str, folder: &Path) -> Result<()> {
+        let log = folder.join("target.log");
         let (program, args) = target;
         let launch =
             Launch { own_pid_namespace: true, ..Launch::new(program, args.iter().copied(), &log) };
@@ -42,7 +41,7 @@ impl Criu {
         };
         timeout(LIMIT, is_ready).await.context("the process to be moved does not start")??;
         ensure!(text().contains(ready), "the process to be moved ended: {}", text().trim());
-        let (images, mut options) = (folder.path().join("images"), Options::new(folder.path()));
+        let (images, mut options) = (folder.join("images"), Options::new(folder));
         options.limit = LIMIT;
         self.dump(&process, &images, &options).await.map_err(told)?;
         let (moved, _) = self.restore(&images, places[1].as_fd(), &options).await.map_err(told)?;

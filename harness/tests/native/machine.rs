@@ -1,0 +1,169 @@
+//! A place of its own for one limosa, and what must not be left of it.
+
+use super::text;
+use limosa_record::{
+    dir::{RunDir, UNFINISHED},
+    row::{self, TrialRow},
+};
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// A download of about two seconds from a server that moves.
+const EXPERIMENT: &str = "version: 1
+topology: TOPOLOGY
+repetitions: 1
+time_limit: LIMIT
+workload:
+  download: {path: /random, size: SIZE}
+transport: {profile: paper-2025, idle_timeout: 4s}
+capture: [client]
+variants:
+  move: {scheme: multipath, transport: {ladder: fast}}
+timeline:
+  - at: 300ms
+    announce: {node: server, to: server-b}
+  - at: 600ms
+    checkpoint: {node: server, as: image}
+  - after: image + 300ms
+    restore: {from: image, on: server-b}
+expect:
+  client: {exited: 0}
+";
+
+const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/nakano-2025.yaml");
+
+/// A folder with an experiment, where also everything temporary goes, so that other limosas on this
+/// machine do not disturb.
+pub(crate) struct Place {
+    folder: TempDir,
+    links_before: BTreeSet<String>,
+}
+
+impl Place {
+    pub(crate) fn new(time_limit: &str) -> Self {
+        Self::with(time_limit, "4MB")
+    }
+
+    /// With a longer or shorter download; 4 MB take two seconds.
+    pub(crate) fn with(time_limit: &str, size: &str) -> Self {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        fs::create_dir(folder.path().join("tmp")).expect("a folder for temporary files");
+        let text = EXPERIMENT.replace("TOPOLOGY", TOPOLOGY).replace("LIMIT", time_limit);
+        let text = text.replace("SIZE", size);
+        fs::write(folder.path().join("move.yaml"), text).expect("write the experiment");
+        Self { folder, links_before: links() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn tmp(&self) -> PathBuf {
+        self.path().join("tmp")
+    }
+
+    /// A limosa with these arguments, still to be started.
+    pub(crate) fn limosa(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_limosa"));
+        command.args(arguments).current_dir(self.path()).env("TMPDIR", self.tmp());
+        command
+    }
+
+    /// The experiment, still to be started.
+    pub(crate) fn experiment(&self, more: &[&str]) -> Command {
+        let on = ["run", "move.yaml", "--on", "host", "--links", "user"];
+        self.limosa(&[&on[..], more].concat())
+    }
+
+    pub(crate) fn clean(&self) -> Output {
+        let output = self.limosa(&["clean"]).output().expect("start limosa");
+        assert!(output.status.success(), "{}", text(&output));
+        output
+    }
+
+    pub(crate) fn trials(&self, experiment: &str) -> Vec<TrialRow> {
+        let run = RunDir::new(self.path().join("results").join(experiment).join("latest"));
+        row::read(&run.trials()).expect("trials.csv")
+    }
+
+    /// What is there that should not be, a moment after the last limosa has ended.
+    pub(crate) fn left(&self) -> Vec<String> {
+        let deadline = Instant::now() + Duration::from_secs(3);
+        loop {
+            let left = self.left_now();
+            // The kernel takes a moment to end what the parent's death has killed.
+            if left.is_empty() || Instant::now() > deadline {
+                return left;
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn left_now(&self) -> Vec<String> {
+        let mut left = self.processes();
+        let here = self.path().display().to_string();
+        let temporary = fs::read_dir(self.tmp()).expect("list temporary files").flatten();
+        left.extend(temporary.map(|e| format!("file {}", e.path().display())));
+        unfinished(self.path(), &mut left);
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("list mounts");
+        let ours = |line: &&str| line.contains(&here) || line.contains("limosa-test");
+        left.extend(mounts.lines().filter(ours).map(|line| format!("mount {line}")));
+        for entry in fs::read_dir("/var/lib/limosa/journal").into_iter().flatten().flatten() {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            if text.contains(&here) || text.contains("limosa-test") {
+                left.push(format!("claim {text}"));
+            }
+        }
+        let new = links().difference(&self.links_before).cloned().collect::<Vec<_>>();
+        left.extend(new.into_iter().map(|name| format!("link {name}")));
+        left
+    }
+
+    /// Whatever limosa starts has its environment: nodes, moved ones too, engines, criu. Without
+    /// them and without mounts nothing holds a namespace of a lab, a link or a TAP device.
+    fn processes(&self) -> Vec<String> {
+        let mark = format!("TMPDIR={}", self.tmp().display());
+        let all = fs::read_dir("/proc").expect("list processes").flatten();
+        let marked = all.filter(|process| {
+            let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+            environment.split(|b| *b == 0).any(|v| v == mark.as_bytes())
+        });
+        let told = marked.map(|process| {
+            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            format!("process {} {line}", process.file_name().to_string_lossy())
+        });
+        told.collect()
+    }
+}
+
+fn unfinished(folder: &Path, left: &mut Vec<String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            unfinished(&entry.path(), left);
+        } else if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            left.push(format!("file {}", entry.path().display()));
+        }
+    }
+}
+
+/// Interfaces of this machine itself.
+fn links() -> BTreeSet<String> {
+    let list = fs::read_dir("/sys/class/net").expect("list interfaces").flatten();
+    list.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// A number from the environment, for tests whose length is a matter of patience.
+pub(crate) fn number(variable: &str, default: u64) -> u64 {
+    match env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")),
+        Err(_) => default,
+    }
+}

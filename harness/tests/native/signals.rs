@@ -1,0 +1,109 @@
+//! Ctrl-C, SIGTERM, a closed terminal: rows are kept, the machine is clean, the exit code is 130.
+
+use super::machine::Place;
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+};
+use std::{
+    fs::{self, File},
+    os::unix::process::CommandExt,
+    process::{Child, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// Starts three repetitions and returns when the second is at its download.
+fn at_work(place: &Place) -> Child {
+    let log = File::create(place.path().join("log")).expect("make a log");
+    let mut run = place.experiment(&["--reps", "3", "-v"]);
+    let limosa = run.stdout(Stdio::null()).stderr(log).spawn().expect("start limosa");
+    wait_for_the_second(place);
+    limosa
+}
+
+fn wait_for_the_second(place: &Place) {
+    let attempt = place.path().join("results/move/latest/trials/move/2/client.pcap");
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !attempt.exists() {
+        assert!(Instant::now() < deadline, "the second trial does not start");
+        sleep(Duration::from_millis(10));
+    }
+    sleep(Duration::from_millis(300));
+}
+
+fn send(limosa: &Child, signal: Signal) {
+    kill_process(Pid::from_child(limosa), signal).expect("send a signal");
+}
+
+fn log(place: &Place) -> String {
+    fs::read_to_string(place.path().join("log")).unwrap_or_default()
+}
+
+/// How long it took to end, with the first trial's row and nothing left.
+fn check(place: &Place, limosa: &mut Child) -> Duration {
+    let since = Instant::now();
+    let status = limosa.wait().expect("wait for limosa");
+    let took = since.elapsed();
+    assert_eq!(status.code(), Some(130), "{}", log(place));
+    assert_eq!(place.trials("move").len(), 1, "{}", log(place));
+    assert_eq!(place.left(), [""; 0], "{}", log(place));
+    let resumed = place.experiment(&["--reps", "3", "--resume"]).output().expect("start limosa");
+    assert!(resumed.status.success(), "{resumed:?}");
+    let rows = place.trials("move");
+    assert_eq!(rows.iter().map(|r| r.repetition).collect::<Vec<_>>(), [1, 2, 3]);
+    took
+}
+
+#[test]
+#[ignore = "needs root and /dev/net/tun"]
+fn one_signal_ends_the_trial_and_keeps_the_rows() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let place = Place::new("60s");
+        let mut limosa = at_work(&place);
+        send(&limosa, signal);
+        let took = check(&place, &mut limosa);
+        println!("{signal:?}: over after {:.2} s", took.as_secs_f64());
+    }
+}
+
+#[test]
+#[ignore = "needs root and /dev/net/tun"]
+fn two_signals_at_once_end_it_at_once() {
+    let place = Place::new("60s");
+    let mut limosa = at_work(&place);
+    send(&limosa, Signal::INT);
+    sleep(Duration::from_millis(20));
+    send(&limosa, Signal::INT);
+    let took = check(&place, &mut limosa);
+    println!("twice: over after {:.2} s", took.as_secs_f64());
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
+#[test]
+#[ignore = "needs root and /dev/net/tun"]
+fn a_closed_terminal_is_a_signal_like_the_others() {
+    let place = Place::new("60s");
+    let ours =
+        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
+    grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("unlock the terminal");
+    let name = ptsname(&ours, Vec::new()).expect("its name");
+    let theirs = || {
+        let path = name.to_str().expect("a plain name");
+        File::options().read(true).write(true).open(path).expect("open the terminal")
+    };
+    let mut run = place.experiment(&["--reps", "3"]);
+    run.stdin(theirs()).stdout(theirs()).stderr(theirs());
+    // SAFETY: the closure makes two system calls and does not allocate.
+    unsafe {
+        run.pre_exec(|| {
+            rustix::process::setsid()?;
+            Ok(rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?)
+        });
+    }
+    let mut limosa = run.spawn().expect("start limosa");
+    drop(run);
+    wait_for_the_second(&place);
+    drop(ours);
+    check(&place, &mut limosa);
+}
