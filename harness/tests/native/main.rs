@@ -8,6 +8,7 @@
 mod criu;
 mod handover;
 mod labs;
+mod moves;
 mod push;
 mod trials;
 
