@@ -21,7 +21,7 @@ use std::{
 };
 use tokio::{
     net::TcpSocket,
-    task::spawn_blocking,
+    task::{JoinHandle, spawn_blocking},
     time::{Instant, error::Elapsed, sleep, timeout},
 };
 
@@ -68,26 +68,21 @@ async fn carry(
     let (source, target) = (source.to_owned(), target.to_owned());
     let (out, back) = (moved.clone(), moved.clone());
     let receiver = spawn_blocking(move || {
-        let result = receive(&receiving, &target, compress, back);
-        if result.is_err() {
-            // The sender shall not wait for an answer that never comes.
-            let _ = receiving.shutdown(Shutdown::Both);
-        }
-        result.with_context(|| format!("take files into {}", target.display()))
+        receive(&receiving, &target, compress, back)
+            .with_context(|| format!("take files into {}", target.display()))
     });
     let sender = spawn_blocking(move || {
         send(&sending, &source, compress, out).with_context(|| format!("send {}", source.display()))
     });
-    let (sent, arrived) = tokio::select! {
-        both = async { tokio::join!(sender, receiver) } => both,
+    tokio::select! {
+        // The first of the two that fails is why the other one would.
+        both = async { tokio::try_join!(end(sender), end(receiver)) } => both,
         () = moved.stalled(limit) => bail!("nothing has moved for {limit:?}"),
-    };
-    // A receiver with a full disk is why its sender fails, so it is heard first.
-    let arrived = arrived.context("the receiver broke")?;
-    match (sent.context("the sender broke")?, arrived) {
-        (_, Err(e)) | (Err(e), Ok(_)) => Err(e),
-        (Ok(sent), Ok(arrived)) => Ok((sent, arrived)),
     }
+}
+
+async fn end<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    thread.await.context("an end of the connection broke")?
 }
 
 /// Bytes that went through either end. A limit of the sockets would not do: a write that has got rid
