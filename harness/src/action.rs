@@ -1,11 +1,15 @@
 //! What the steps of a timeline do: the one `match` over [`Action`].
 
+mod migrate;
+
+pub use migrate::Move;
+
 use crate::{
     lab::Lab,
     node::Node,
-    plan::{Action, CopyPlan, SERVER_PORT},
+    plan::{Action, CopyPlan, Network, SERVER_PORT},
     sys::{
-        criu::{Criu, DumpReport, Options},
+        criu::{Criu, DumpReport, Leave, Options},
         egress,
     },
     timeline::{Outcome, Stage, until},
@@ -24,6 +28,8 @@ use tokio::sync::Notify;
 pub struct Scene<'a> {
     /// The network.
     pub lab: &'a Lab,
+    /// What it was made of.
+    pub network: &'a Network,
     /// The processes; copies join them.
     pub nodes: RefCell<Vec<Rc<Node>>>,
     /// Told when a copy has joined.
@@ -38,6 +44,8 @@ pub struct Scene<'a> {
     pub logs: PathBuf,
     /// What CRIU reported, in order.
     pub dumps: RefCell<Vec<DumpReport>>,
+    /// Servers that moved, in order.
+    pub moves: RefCell<Vec<Move>>,
 }
 
 impl Scene<'_> {
@@ -130,7 +138,9 @@ impl Scene<'_> {
                 self.node(node)?.kill().await?;
                 Ok(node.clone())
             }
-            Action::Checkpoint { .. } | Action::Restore { .. } => bail!("needs preparation"),
+            Action::Checkpoint { .. } | Action::Restore { .. } | Action::Migrate(_) => {
+                bail!("needs preparation")
+            }
         }
     }
 }
@@ -142,7 +152,7 @@ impl Stage for Scene<'_> {
                 let images = self.desk.join("images").join(image);
                 let mut options = Options::new(self.logs.join(image).join("checkpoint"));
                 options.begin_ns = planned_ns;
-                options.leave_running = *leave_running;
+                options.leave = if *leave_running { Leave::Running } else { Leave::Dead };
                 let dump = self.node(node)?.checkpoint(self.criu()?, &images, &options).await?;
                 let detail = format!("{node} as {image}, {} bytes", dump.image_bytes);
                 let (started_ns, done_ns) = (dump.started_ns, dump.done_ns);
@@ -162,6 +172,7 @@ impl Stage for Scene<'_> {
                 let (started_ns, done_ns) = (report.started_ns, report.done_ns);
                 Ok(Outcome { detail, started_ns, done_ns })
             }
+            Action::Migrate(plan) => self.migrate(plan, planned_ns).await,
             _ => {
                 until(planned_ns).await;
                 let started_ns = now_ns();

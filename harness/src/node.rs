@@ -3,7 +3,7 @@
 use crate::{
     lab::Lab,
     sys::{
-        criu::{Criu, DumpReport, Options, RestoreReport},
+        criu::{Criu, DumpReport, Leave, Options, RestoreReport},
         netns::Netns,
         process::{ExitState, Launch, Process},
     },
@@ -13,6 +13,7 @@ use limosa_record::{
     dir::write_whole,
     node::{NodeConfig, Reply, Request},
 };
+use rustix::process::Signal;
 use std::{
     cell::{Cell, RefCell},
     fs,
@@ -152,7 +153,12 @@ impl Node {
         format!("{message}{last}\n  see: {}", self.kept.join("stderr.log").display())
     }
 
-    /// Freezes it, writes it to images and ends it.
+    /// Where it runs.
+    pub fn place(&self) -> String {
+        self.place.borrow().clone()
+    }
+
+    /// Freezes it, writes it to images and does with it what `options` say.
     ///
     /// # Errors
     /// When CRIU fails; the node then goes on.
@@ -165,12 +171,33 @@ impl Node {
         let log = &options.work;
         fs::create_dir_all(log).with_context(|| format!("make {}", log.display()))?;
         let process = self.process.borrow().clone();
-        self.moving.set(!options.leave_running);
+        self.moving.set(options.leave != Leave::Running);
         let dumped = criu.dump(&process, images, options).await;
         if dumped.is_err() {
             self.moving.set(false);
         }
         dumped.with_context(|| format!("checkpoint node `{}`", self.name))
+    }
+
+    /// Lets it go on that was stopped by its checkpoint; false when it has ended meanwhile.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn resume(&self) -> Result<bool> {
+        let process = self.process.borrow().clone();
+        process.signal(Signal::CONT).with_context(|| format!("resume node `{}`", self.name))?;
+        self.moving.set(false);
+        Ok(process.try_wait()?.is_none())
+    }
+
+    /// Ends what its checkpoint left stopped, before it lives again elsewhere.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn end_stopped(&self) -> Result<()> {
+        let process = self.process.borrow().clone();
+        process.kill().await.with_context(|| format!("end node `{}` here", self.name))?;
+        Ok(())
     }
 
     /// Brings it to life in another place.

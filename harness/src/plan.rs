@@ -17,12 +17,12 @@ pub use network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan, RulePl
 pub use push::{PushPlan, PushRoute};
 pub use service::{DownloadPlan, WorkloadPlan};
 pub use shape::{DelayStage, LossPlan, RateStage, ShapePlan, TraceStage};
-pub use timeline::{Action, CopyPlan, StepPlan, When};
+pub use timeline::{Action, CopyPlan, MigratePlan, StepPlan, When};
 
-use crate::spec::{Expect, Links, Role};
+use crate::spec::{Expect, Links, Role, Transfer};
 use indexmap::IndexMap;
 use limosa_record::{
-    node::{Scheme, Transport},
+    node::{Ballast, Scheme, Transport},
     unit::Time,
 };
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub const SERVER_PORT: u16 = 4433;
 
 /// UDP port at which a new server takes the objects of the old one.
 pub const MIGRATION_PORT: u16 = 4434;
+
+/// TCP port at which files are taken; rsync's own.
+pub const TRANSFER_PORT: u16 = 873;
 
 /// An experiment with everything decided; written as `plan.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -102,6 +105,9 @@ pub struct VariantPlan {
     pub timeline: Vec<StepPlan>,
     /// Links that have another shape in this variant, both directions, by name.
     pub shapes: IndexMap<String, ShapePlan>,
+    /// Memory of the server that only weighs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ballast: Option<Ballast>,
     /// What is copied, under the workload `push`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<PushPlan>,
@@ -143,19 +149,27 @@ impl VariantPlan {
 impl Plan {
     /// Whether any variant moves a process with CRIU.
     pub fn needs_criu(&self) -> bool {
-        let moves = |s: &StepPlan| matches!(s.action, Action::Checkpoint { .. });
+        let moves =
+            |s: &StepPlan| matches!(s.action, Action::Checkpoint { .. } | Action::Migrate(_));
         self.variants.values().any(|v| v.timeline.iter().any(moves))
     }
 
     /// Whether any variant copies files with rsync.
     pub fn needs_rsync(&self) -> bool {
-        self.variants.values().any(|v| v.push.is_some())
+        let by_rsync =
+            |s: &StepPlan| matches!(&s.action, Action::Migrate(m) if m.transfer == Transfer::Rsync);
+        self.variants.values().any(|v| v.push.is_some() || v.timeline.iter().any(by_rsync))
     }
 
-    /// Bytes that a server holds, or the largest file that is copied.
+    /// Bytes that a trial needs room for: what a server holds, or the largest file that is copied.
+    /// Ballast counts three times: it is in the server and in its images at both places.
     pub fn bytes(&self) -> u64 {
-        let pushed = self.variants.values().filter_map(|v| v.push.as_ref()).map(|p| p.size.0);
-        pushed.max().unwrap_or_else(|| self.workload.bytes())
+        let of = |v: &VariantPlan| {
+            let ballast = v.ballast.map_or(0, |b| b.bytes.saturating_mul(3));
+            v.push.as_ref().map_or(0, |p| p.size.0).saturating_add(ballast)
+        };
+        let largest = self.variants.values().map(of).max().unwrap_or(0);
+        self.workload.bytes().saturating_add(largest)
     }
 
     /// The network as a variant has it.

@@ -321,12 +321,30 @@ pub struct Variant {
     /// What is copied, under the workload `push`.
     #[serde(default)]
     pub push: Option<Pushed>,
+    /// Memory of the server that only weighs.
+    #[serde(default)]
+    pub ballast: Option<Ballast>,
     /// Transport settings of this variant.
     #[serde(default)]
     pub transport: Transport,
     /// Links that have another shape in this variant, both directions, by name.
     #[serde(default)]
     pub shapes: Named<Shape>,
+}
+
+/// Memory of random bytes for a server that moves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ballast {
+    /// Its size.
+    pub size: Size,
+    /// Rate at which its pages change, each change of a page counted with all of its bytes; nothing
+    /// changes when left out.
+    #[serde(default)]
+    pub dirty: Option<Rate>,
+    /// Share of the pages that change, the hot spot; all when left out.
+    #[serde(default)]
+    pub hot: Option<Ratio>,
 }
 
 /// One step of the timeline: when, and exactly one action.
@@ -354,6 +372,9 @@ pub struct Step {
     /// The node lives again, in another place, from its images.
     #[serde(default)]
     pub restore: Option<Restore>,
+    /// The server moves: a checkpoint, the way of its images through the network, and a restore.
+    #[serde(default)]
+    pub migrate: Option<Migrate>,
     /// A copy of a running server and its origin begin to share the work: objects move, and then
     /// the origin is released.
     #[serde(default)]
@@ -407,6 +428,41 @@ pub struct Restore {
     /// Name of the copy, when the node went on.
     #[serde(default, rename = "as")]
     pub name: Option<String>,
+}
+
+/// Who moves where, and how.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Migrate {
+    /// The server.
+    pub node: String,
+    /// The place.
+    pub to: String,
+    /// When its memory travels.
+    pub technique: Technique,
+    /// What carries its images from place to place.
+    pub transfer: Transfer,
+    /// Compress them on the way (zstd).
+    #[serde(default)]
+    pub compress: bool,
+}
+
+/// When the memory of a node that moves travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Technique {
+    /// All of it while the node is stopped.
+    Cold,
+}
+
+/// What carries files between two places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transfer {
+    /// The real rsync, over its daemon protocol.
+    Rsync,
+    /// One TCP connection with a tar archive in it.
+    Stream,
 }
 
 /// Who hands over to whom, and how fast objects move.

@@ -4,9 +4,16 @@
 //! Both folders are on this machine; what joins them is the emulated network alone.
 
 pub mod rsync;
+pub mod stream;
 
 use crate::sys::netns::Netns;
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+/// A transfer in which nothing has moved for so long is given up.
+pub const STALLED: Duration = Duration::from_secs(15);
 
 /// Between which places.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +31,7 @@ pub struct Route<'a> {
 /// What a transfer took. Times are CLOCK_REALTIME in ns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// How: `rsync`, `rsync -z`.
+    /// How: `rsync`, `rsync -z`, `stream`, `stream, zstd`.
     pub method: String,
     /// Its first program was about to be started.
     pub started_ns: i64,

@@ -1,7 +1,7 @@
 //! One trial on this kernel: lab up, calibration, nodes, timeline, collection, lab gone.
 
 use crate::{
-    action::Scene,
+    action::{Move, Scene},
     calibrate,
     capture::Capture,
     certificate::{self, Certificates},
@@ -9,11 +9,15 @@ use crate::{
     lab::{Backend, Carrier, Lab, LinkReadings},
     manifest,
     node::Node,
-    plan::{Plan, TrialPlan, VariantPlan, WorkloadPlan},
+    plan::{Action, Plan, TrialPlan, VariantPlan, WorkloadPlan},
     run::{Laboratory, Phase, TrialRecord},
     source,
     spec::{Expect, Role},
-    sys::{criu::Criu, machine, packet_cost, process::ExitState},
+    sys::{
+        criu::{Criu, DumpReport},
+        machine, packet_cost,
+        process::ExitState,
+    },
     timeline::{self, Done},
     transfer,
     verdict::watch::{Mark, Readings, Watch},
@@ -24,6 +28,7 @@ use limosa_record::{
     node::{MigrationStatus, Request},
     row::{CalibrationRow, RowFile, TrialRow},
 };
+use serde::Serialize;
 use std::{
     cell::RefCell,
     env, fs,
@@ -87,7 +92,10 @@ struct Finished<'a> {
     zero_ns: Option<i64>,
     calibration: Vec<CalibrationRow>,
     steps: Vec<Done>,
-    image_bytes: Option<u64>,
+    /// What CRIU reported of checkpoints, those of moves included.
+    dumps: Vec<DumpReport>,
+    /// Servers that moved.
+    moves: Vec<Move>,
     /// What a transfer of files took.
     transfer: Option<transfer::Report>,
     /// Whether the file that was copied arrived as it is.
@@ -248,8 +256,9 @@ impl Host {
         phase(Phase::Download);
         let end = self.until_the_end(finished, &scene, client.ended(), zero_ns, phase).await;
         self.take_readings(finished, lab, begun, &links, end.is_ok())?;
-        finished.image_bytes =
-            scene.dumps.borrow().iter().map(|d| d.image_bytes).reduce(|a, b| a + b);
+        finished.moves = scene.moves.take();
+        let of_moves = finished.moves.iter().filter_map(|m| m.dump.clone());
+        finished.dumps = scene.dumps.take().into_iter().chain(of_moves).collect();
         let nodes = scene.nodes.take();
         for node in nodes.iter().filter(|n| n.name() != client_name) {
             if variant.copies().next().is_some() && !node.was_killed() && end.is_ok() {
@@ -277,6 +286,7 @@ impl Host {
     ) -> Scene<'a> {
         Scene {
             lab,
+            network: &self.plan.network,
             nodes: RefCell::new(nodes),
             joined: Notify::new(),
             criu: self.criu.as_ref(),
@@ -284,6 +294,7 @@ impl Host {
             kept: finished.folder.to_owned(),
             logs: finished.folder.join("criu"),
             dumps: RefCell::default(),
+            moves: RefCell::default(),
         }
     }
 
@@ -452,7 +463,8 @@ impl Host {
             zero_ns: None,
             calibration: Vec::new(),
             steps: Vec::new(),
-            image_bytes: None,
+            dumps: Vec::new(),
+            moves: Vec::new(),
             transfer: None,
             file_matches: None,
             machine: None,
@@ -487,6 +499,13 @@ impl Host {
             }
             Err(e) => finished.outcome = Err(("failed", format!("{e:#}"))),
         }
+        if let Some((why, _)) = finished.moves.iter().find_map(|m| m.aborted.as_ref()) {
+            let then = match &finished.outcome {
+                Ok(()) => String::new(),
+                Err((status, reason)) => format!("\n  then it {status}: {reason}"),
+            };
+            finished.outcome = Err(("aborted", format!("{why}{then}")));
+        }
         let mut record = collect::record(&self.plan, &finished, self.body_sha256.as_deref());
         record.row.links = self.links.name().into();
         Some(record)
@@ -508,18 +527,27 @@ fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// A value as it is written in files.
+fn word(value: impl Serialize) -> String {
+    let value = serde_json::to_value(value).unwrap_or_default();
+    value.as_str().unwrap_or_default().into()
+}
+
 /// The row of a trial before anything is known of it.
 fn empty_row(plan: &Plan, finished: &Finished<'_>) -> TrialRow {
-    let moves = finished.variant.timeline.iter().any(|s| s.action.name() == "restore");
-    let technique = if finished.variant.copies().next().is_some() { "copy" } else { "fixed" };
-    let scheme = serde_json::to_value(finished.variant.scheme).unwrap_or_default();
+    let technique = finished.variant.timeline.iter().find_map(|s| match &s.action {
+        Action::Restore { copy: Some(_), .. } => Some("copy".into()),
+        Action::Restore { copy: None, .. } => Some("fixed".into()),
+        Action::Migrate(m) => Some(word(m.technique)),
+        _ => None,
+    });
     TrialRow {
         experiment: plan.experiment.name.clone(),
         variant: finished.trial.variant.clone(),
         repetition: finished.trial.repetition,
         seed: finished.trial.seed,
-        scheme: scheme.as_str().unwrap_or_default().into(),
-        technique: moves.then(|| technique.into()),
+        scheme: word(finished.variant.scheme),
+        technique,
         started_utc: clock::utc(finished.started_ns),
         ..TrialRow::default()
     }

@@ -125,6 +125,16 @@ fn each_mistake_is_told_with_its_place() {
         ("unknown links", "repetitions: 3", "repetitions: 3\nlinks: fast"),
         ("no scheme", "{scheme: quic}", "{}"),
         (
+            "a technique that is not there",
+            "checkpoint: {node: server, as: image}",
+            "migrate: {node: server, to: server-b, technique: pre-copy, transfer: rsync}",
+        ),
+        (
+            "moving to where it is",
+            "announce: {node: server, to: server-b}",
+            "migrate: {node: server, to: server-a, technique: cold, transfer: rsync}",
+        ),
+        (
             "a copy beside a client",
             "{scheme: quic}",
             "{scheme: quic, push: {size: 1MB, content: zeros}}",

@@ -7,6 +7,7 @@
 //!
 //! A node can be dumped by CRIU at any time: one thread, plain files, epoll and UDP sockets only.
 
+mod ballast;
 mod client;
 mod congestion;
 mod control;

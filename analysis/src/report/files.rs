@@ -54,6 +54,8 @@ const TRIALS: &[Column] = &[
         "playback_stopped_at_bytes, playback_resumed_at_bytes",
         "bytes that had arrived when it stood still for longest, and offset of the next one",
     ),
+    ("frozen_s", "how long CRIU held the whole process still for its dump"),
+    ("dumped_pages", "pages of memory in the images"),
 ];
 const THROUGHPUT: &[Column] = &[
     ("variant, repetition", "which trial"),

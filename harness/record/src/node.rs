@@ -55,8 +55,23 @@ pub struct ServerConfig {
     /// The object store; a server without one serves files only and cannot hand over.
     #[serde(default)]
     pub store: Option<StoreConfig>,
+    /// Memory that only weighs.
+    #[serde(default)]
+    pub ballast: Option<Ballast>,
     /// Scheme and transport settings.
     pub transport: Transport,
+}
+
+/// Memory of random bytes, some of whose pages change all the time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ballast {
+    /// Its size.
+    pub bytes: u64,
+    /// Rate at which pages change, each change of a page counted with all of its bytes.
+    pub dirty_bytes_per_s: u64,
+    /// Share of the pages that change, from 0 to 1.
+    pub hot_share: f64,
 }
 
 /// The configuration of a client.

@@ -31,7 +31,8 @@ pub struct TrialRow {
     pub verdict_reason: Option<String>,
     /// Migration scheme.
     pub scheme: String,
-    /// How the process moved: `fixed` for a scripted transfer time; empty without a migration.
+    /// How the process moved: `cold` (all of it while it is stopped), `fixed` for a scripted
+    /// transfer time, `copy` while it went on; empty without a migration.
     pub technique: Option<String>,
     /// From the start of the first handshake to the last byte of the body.
     pub turnaround_s: Option<f64>,
@@ -103,7 +104,8 @@ pub struct TrialRow {
     pub objects_lost: Option<u64>,
     /// Acknowledged writes that the server in charge did not hold in the end; must be 0.
     pub writes_missing: Option<u64>,
-    /// What carried files between two places: `rsync`, or `rsync -z` with compression.
+    /// What carried files between two places: `rsync` or `stream`, or with compression `rsync -z`
+    /// or `stream, zstd`.
     pub transfer: Option<String>,
     /// From the start of its programs to the first file at the target.
     pub transfer_setup_s: Option<f64>,
@@ -125,6 +127,10 @@ pub struct TrialRow {
     pub playback_stopped_at_bytes: Option<u64>,
     /// Offset of the byte with which it went on.
     pub playback_resumed_at_bytes: Option<u64>,
+    /// From the moment when all of the process was frozen until CRIU had dumped it, as CRIU says.
+    pub frozen_s: Option<f64>,
+    /// Pages of memory in the images.
+    pub dumped_pages: Option<u64>,
 }
 
 /// One row of `throughput.csv`: bytes that arrived on one path in one interval.
@@ -460,6 +466,8 @@ pub mod event {
     pub const TRANSFER_SETUP: &str = "transfer_setup";
     /// Files arrived, from the first one to the last.
     pub const TRANSFER: &str = "transfer";
+    /// A server that was to move goes on where it was.
+    pub const SOURCE_RESUMED: &str = "source_resumed";
     /// A connection was resumed from an earlier one.
     pub const RESUMED: &str = "resumed";
 }

@@ -76,6 +76,7 @@ impl Pair {
             certificate: certificates.certificate,
             private_key: certificates.private_key,
             www,
+            ballast: None,
             store: None,
             transport: transport.clone(),
         });

@@ -16,6 +16,7 @@ use limosa_record::{
     row::SummaryRow,
     unit::{Rate, Size},
 };
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// `limosa doctor [FILE]`
@@ -141,23 +142,29 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
     Ok(exit::OK)
 }
 
+/// A value of the file as it is written there.
+fn word(value: impl Serialize) -> String {
+    let value = serde_json::to_value(value).ok();
+    value.and_then(|v| v.as_str().map(ToOwned::to_owned)).unwrap_or_default()
+}
+
 /// What is tried, and where to.
 fn variant_text(variant: &VariantPlan) -> String {
-    let word = |v: serde_json::Result<serde_json::Value>| {
-        v.ok().and_then(|v| v.as_str().map(ToOwned::to_owned)).unwrap_or_default()
-    };
     if let Some(push) = &variant.push {
-        let (how, what) = (push.compress, word(serde_json::to_value(push.content)));
+        let (how, what) = (push.compress, word(push.content));
         let how = if how { "compressed" } else { "as it is" };
         let (to, from) = (variant.connect, &variant.local);
         return format!("{} of {what}, {how}\n  from {from:?} to {to}", push.size);
     }
     let Some(t) = &variant.transport else { return String::new() };
+    let ballast = variant.ballast.map_or(String::new(), |b| {
+        format!(", {} of ballast, {} of it changing", Size(b.bytes), Rate(b.dirty_bytes_per_s * 8))
+    });
     format!(
-        "{}, profile {}, {}, idle timeout {}\n  connects to {}, then to {:?}",
-        word(serde_json::to_value(variant.scheme)),
-        word(serde_json::to_value(t.profile)),
-        word(serde_json::to_value(t.congestion)),
+        "{}, profile {}, {}, idle timeout {}{ballast}\n  connects to {}, then to {:?}",
+        word(variant.scheme),
+        word(t.profile),
+        word(t.congestion),
         t.idle_timeout,
         variant.connect,
         variant.fallback
@@ -185,6 +192,11 @@ fn step(step: &StepPlan) -> String {
             let what =
                 copy.as_ref().map_or(node.clone(), |c| format!("{}, a copy of {node},", c.name));
             format!("restore {what} from {image} on {on}")
+        }
+        Action::Migrate(m) => {
+            let (technique, transfer) = (word(m.technique), word(m.transfer));
+            let how = if m.compress { ", compressed" } else { "" };
+            format!("migrate {} to {}, {technique}, images by {transfer}{how}", m.node, m.to)
         }
         Action::Handover { from, to, rate_bytes_per_s, .. } => {
             format!("{from} hands over to {to} at {}", Rate(rate_bytes_per_s * 8))

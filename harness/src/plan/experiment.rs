@@ -10,12 +10,15 @@ use crate::spec::{
 use indexmap::IndexMap;
 use limosa_record::{
     node::{self, Congestion, Ladder, Profile, Scheme},
-    unit::Time,
+    unit::{Size, Time},
 };
 use std::net::{IpAddr, SocketAddr};
 
 /// Longest time limit of a trial.
 const MAX_TIME_LIMIT: Time = Time::from_secs(24 * 3600);
+
+/// Most memory that only weighs.
+const MAX_BALLAST: Size = Size(16 << 30);
 
 /// Most trials of one run.
 const MAX_TRIALS: u64 = 100_000;
@@ -302,6 +305,11 @@ fn expectations(
 fn check_variant(experiment: &Document<Experiment>, name: &str, problems: &mut Vec<Problem>) {
     let spec = &experiment.value.variants[name];
     let mut way = vec!["variants".into(), name.into()];
+    if spec.ballast.as_ref().is_some_and(|b| b.size > MAX_BALLAST) {
+        let way = [&way[..], &["ballast".into(), "size".into()]].concat();
+        let message = format!("a ballast above {MAX_BALLAST}");
+        problems.push(experiment.problem(&way, message, None));
+    }
     let (message, hint) = match (spec.scheme, &spec.push) {
         (None, _) => (format!("`{name}` has no scheme"), "add `scheme: multipath`, for example"),
         (Some(_), Some(_)) => {
@@ -329,6 +337,7 @@ fn resolve_variant(
         .iter()
         .filter_map(|s| match &s.action {
             Action::Restore { on, .. } => Some(on.as_str()),
+            Action::Migrate(m) => Some(m.to.as_str()),
             _ => None,
         })
         .collect();
@@ -364,6 +373,11 @@ fn resolve_variant(
         interfaces,
         timeline,
         shapes: IndexMap::new(),
+        ballast: variant.ballast.as_ref().map(|b| node::Ballast {
+            bytes: b.size.0,
+            dirty_bytes_per_s: b.dirty.map_or(0, |rate| rate.0 / 8),
+            hot_share: b.hot.map_or(1.0, |share| share.0),
+        }),
         push: None,
     })
 }

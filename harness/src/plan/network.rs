@@ -167,6 +167,14 @@ impl Network {
         found
     }
 
+    /// How one place reaches another: its own interface and address, and the other's address.
+    pub fn route(&self, from: &str, to: &str) -> Option<(&str, IpAddr, IpAddr)> {
+        let interface = *self.interfaces_toward(from, [to]).first()?;
+        let to = self.address_toward(to, from)?;
+        let own = interface.addresses.iter().find(|a| a.addr().is_ipv4() == to.is_ipv4())?;
+        Some((&interface.name, own.addr(), to))
+    }
+
     /// A place's other stations on its segments: own interface, their address, their MAC.
     pub fn neighbours<'a>(
         &'a self,

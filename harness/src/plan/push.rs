@@ -1,14 +1,11 @@
 //! The workload `push`: which places it is between, and what each variant copies.
 
-use super::{Network, VariantPlan};
+use super::{Network, TRANSFER_PORT, VariantPlan};
 use crate::spec::{Content, Document, Experiment, Kind, PathStep, Problem, Push};
 use indexmap::IndexMap;
 use limosa_record::unit::Size;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-
-/// TCP port of rsync's daemon.
-const RSYNC_PORT: u16 = 873;
 
 /// Largest file.
 const MAX_FILE: Size = Size(1 << 40);
@@ -83,6 +80,9 @@ pub(super) fn variant(
     if spec.scheme.is_some() {
         return complain(Some("scheme"), "a push has no scheme".into(), "leave it out");
     }
+    if spec.ballast.is_some() {
+        return complain(Some("ballast"), "a push has no server".into(), "leave it out");
+    }
     let Some(pushed) = &spec.push else {
         let hint = "add `push: {size: 100MiB, content: random}`";
         return complain(None, format!("`{name}` does not say what is copied"), hint);
@@ -91,19 +91,18 @@ pub(super) fn variant(
         let message = format!("a file of {} is outside 1B to {MAX_FILE}", pushed.size);
         return complain(Some("push"), message, "the thesis copies 100MiB to 10GiB");
     }
-    let interface = *network.interfaces_toward(&route.from, [route.to.as_str()]).first()?;
-    let to = network.address_toward(&route.to, &route.from)?;
-    let own = interface.addresses.iter().find(|a| a.addr().is_ipv4() == to.is_ipv4())?;
+    let (interface, own, to) = network.route(&route.from, &route.to)?;
     let (size, content, compress) = (pushed.size, pushed.content, pushed.compress);
     Some(VariantPlan {
         scheme: None,
         transport: None,
-        connect: SocketAddr::new(to, RSYNC_PORT),
+        connect: SocketAddr::new(to, TRANSFER_PORT),
         fallback: Vec::new(),
-        local: vec![own.addr()],
-        interfaces: vec![interface.name.clone()],
+        local: vec![own],
+        interfaces: vec![interface.to_owned()],
         timeline: Vec::new(),
         shapes: IndexMap::new(),
+        ballast: None,
         push: Some(PushPlan { size, content, compress }),
     })
 }

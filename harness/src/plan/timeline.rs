@@ -1,14 +1,14 @@
 //! The steps of a variant's timeline: every reference resolved, no cycle, nothing after the end.
 
-use super::{MIGRATION_PORT, Network, NodePlan, SERVER_PORT, shape, shape::ShapePlan};
-use crate::spec::{Document, Experiment, Kind, PathStep, Problem, Restore, Role, Step};
+mod actions;
+
+use self::actions::{action, one_of};
+use super::{Network, NodePlan, shape::ShapePlan};
+use crate::spec::{Document, Experiment, PathStep, Problem, Step, Technique, Transfer};
 use indexmap::IndexMap;
 use limosa_record::unit::Time;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use std::{collections::BTreeMap, net::SocketAddr};
 
 /// One step: when, and what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,21 @@ pub struct CopyPlan {
     pub name: String,
     /// Where it listens for the objects of its origin.
     pub migration: SocketAddr,
+}
+
+/// A server that moves with all that it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MigratePlan {
+    /// The server.
+    pub node: String,
+    /// The place where it will be.
+    pub to: String,
+    /// When its memory travels.
+    pub technique: Technique,
+    /// What carries its images.
+    pub transfer: Transfer,
+    /// Whether they are compressed on the way.
+    pub compress: bool,
 }
 
 /// What a step does.
@@ -71,6 +86,8 @@ pub enum Action {
         /// What comes to life, when the node itself went on.
         copy: Option<CopyPlan>,
     },
+    /// A server moves: checkpoint, transfer of its images, restore.
+    Migrate(MigratePlan),
     /// A server and its copy begin to share the work.
     Handover {
         /// The old server.
@@ -117,6 +134,7 @@ impl Action {
             Self::Announce { .. } => "announce",
             Self::Checkpoint { .. } => "checkpoint",
             Self::Restore { .. } => "restore",
+            Self::Migrate(_) => "migrate",
             Self::Handover { .. } => "handover",
             Self::Shape { .. } => "shape",
             Self::LinkDown { .. } => "link_down",
@@ -219,245 +237,6 @@ fn parse_after(text: &str) -> Result<(String, Time), String> {
         return Err(format!("`{text}` does not name a step"));
     }
     Ok((name.into(), delay))
-}
-
-fn action(
-    context: &Context<'_>,
-    spec: &Step,
-    others: &[&Step],
-    complain: &mut Complain<'_>,
-) -> Option<Action> {
-    let given = [
-        ("announce", spec.announce.is_some()),
-        ("checkpoint", spec.checkpoint.is_some()),
-        ("restore", spec.restore.is_some()),
-        ("handover", spec.handover.is_some()),
-        ("shape", spec.shape.is_some()),
-        ("link_down", spec.link_down.is_some()),
-        ("link_up", spec.link_up.is_some()),
-        ("kill", spec.kill.is_some()),
-    ];
-    let names: Vec<&str> = given.iter().filter(|g| g.1).map(|g| g.0).collect();
-    if names.len() != 1 {
-        let all = given.iter().map(|g| format!("`{}`", g.0)).collect::<Vec<_>>().join(", ");
-        let found = if names.is_empty() { "no action".into() } else { names.join(" and ") };
-        complain(
-            &[],
-            format!("a step takes exactly one action, this has {found}"),
-            Some(format!("one of {all}")),
-        );
-        return None;
-    }
-    if let Some(a) = &spec.announce {
-        server(context, &a.node, &["announce".into(), "node".into()], complain)?;
-        let address = host(context, &a.to, &["announce".into(), "to".into()], complain)?;
-        return Some(Action::Announce { node: a.node.clone(), address });
-    }
-    if let Some(c) = &spec.checkpoint {
-        node(context, &c.node, &["checkpoint".into(), "node".into()], complain)?;
-        let (node, image, leave_running) = (c.node.clone(), c.image.clone(), c.leave_running);
-        return Some(Action::Checkpoint { node, image, leave_running });
-    }
-    if let Some(r) = &spec.restore {
-        return restore(context, r, others, complain);
-    }
-    if let Some(h) = &spec.handover {
-        return handover(context, h, others, complain);
-    }
-    if let Some(s) = &spec.shape {
-        return reshape(context, s, complain);
-    }
-    if let Some(l) = spec.link_down.as_ref().or(spec.link_up.as_ref()) {
-        let field = names[0];
-        link(context, &l.link, field, complain)?;
-        let link = l.link.clone();
-        return Some(if field == "link_up" {
-            Action::LinkUp { link }
-        } else {
-            Action::LinkDown { link }
-        });
-    }
-    let kill = spec.kill.as_ref()?;
-    let mut copies = others.iter().filter_map(|s| s.restore.as_ref()?.name.as_ref());
-    if !copies.any(|copy| *copy == kill.node) {
-        node(context, &kill.node, &["kill".into(), "node".into()], complain)?;
-    }
-    Some(Action::Kill { node: kill.node.clone() })
-}
-
-fn restore(
-    context: &Context<'_>,
-    spec: &Restore,
-    others: &[&Step],
-    complain: &mut Complain<'_>,
-) -> Option<Action> {
-    host(context, &spec.on, &["restore".into(), "on".into()], complain)?;
-    let made = others.iter().filter_map(|s| s.checkpoint.as_ref()).find(|c| c.image == spec.from);
-    let Some(made) = made else {
-        let message = format!("no step makes the images `{}`", spec.from);
-        let hint = Some(format!(
-            "add a step with `checkpoint: {{node: …, as: {}}}` for the same variants",
-            spec.from
-        ));
-        complain(&["restore".into(), "from".into()], message, hint);
-        return None;
-    };
-    match &spec.name {
-        None if made.leave_running => {
-            let message = format!("`{}` goes on, so its copy needs a name", made.node);
-            let hint = Some(format!("add `as: {}-new`", made.node));
-            complain(&["restore".into()], message, hint);
-            return None;
-        }
-        Some(name) if !made.leave_running => {
-            let message = format!("`{}` itself is restored, not a copy `{name}`", made.node);
-            let hint = Some("leave `as` out, or checkpoint with `leave_running: true`".into());
-            complain(&["restore".into(), "as".into()], message, hint);
-            return None;
-        }
-        Some(name) if context.nodes.contains_key(name) => {
-            let message = format!("there is a node `{name}` already");
-            complain(&["restore".into(), "as".into()], message, None);
-            return None;
-        }
-        Some(name) if context.nodes.get(&made.node).is_some_and(|n| n.on == spec.on) => {
-            let message = format!("`{name}` cannot be where `{}` still runs", made.node);
-            complain(&["restore".into(), "on".into()], message, None);
-            return None;
-        }
-        _ => {}
-    }
-    let any: IpAddr = match context.network.address(&spec.on)? {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let migration = SocketAddr::new(any, MIGRATION_PORT);
-    let copy = spec.name.clone().map(|name| CopyPlan { name, migration });
-    let (node, image, on) = (made.node.clone(), spec.from.clone(), spec.on.clone());
-    Some(Action::Restore { node, image, on, copy })
-}
-
-fn handover(
-    context: &Context<'_>,
-    spec: &crate::spec::Handover,
-    others: &[&Step],
-    complain: &mut Complain<'_>,
-) -> Option<Action> {
-    server(context, &spec.from, &["handover".into(), "from".into()], complain)?;
-    let restores = || others.iter().filter_map(|s| s.restore.as_ref());
-    let Some(copy) = restores().find(|r| r.name.as_ref() == Some(&spec.to)) else {
-        let message = format!("no step restores a copy `{}`", spec.to);
-        let hint = one_of("copies", restores().filter_map(|r| r.name.as_ref()));
-        complain(&["handover".into(), "to".into()], message, hint);
-        return None;
-    };
-    let rate_bytes_per_s = spec.rate.0 / 8;
-    if rate_bytes_per_s < 1_000 {
-        let message = format!("a rate of {} is below 8kbit/s", spec.rate);
-        complain(&["handover".into(), "rate".into()], message, None);
-        return None;
-    }
-    let client = context.nodes.values().find(|n| n.role == Role::Client)?;
-    let from = &context.nodes.get(&spec.from)?.on;
-    let toward = |place: &str, port| {
-        Some(SocketAddr::new(context.network.address_toward(&copy.on, place)?, port))
-    };
-    Some(Action::Handover {
-        from: spec.from.clone(),
-        to: spec.to.clone(),
-        service: toward(&client.on, SERVER_PORT)?,
-        migration: toward(from, MIGRATION_PORT)?,
-        rate_bytes_per_s,
-    })
-}
-
-fn reshape(
-    context: &Context<'_>,
-    spec: &crate::spec::Reshape,
-    complain: &mut Complain<'_>,
-) -> Option<Action> {
-    let found = link(context, &spec.link, "shape", complain)?;
-    if found.a_to_b.is_none() {
-        let hint = Some("give it `shape: {}` in the topology".into());
-        let message = format!("the link `{}` is not shaped at the start", spec.link);
-        complain(&["shape".into(), "link".into()], message, hint);
-        return None;
-    }
-    let mut one = |field: &str, wish: Option<&crate::spec::Shape>| {
-        let wish = wish?;
-        let (traces, links) = (&context.experiment.traces, context.experiment.value.links);
-        let failed = |(name, why): shape::FieldError| {
-            let way = ["shape".into(), field.into(), name.into()];
-            let shown = if shape::is_given(wish, name) { 3 } else { 2 };
-            complain(&way[..shown], why, None);
-        };
-        shape::resolve(wish, traces, links).map_err(failed).ok()
-    };
-    let a_to_b = one("a_to_b", spec.a_to_b.as_ref()).or_else(|| one("both", spec.both.as_ref()));
-    let b_to_a = one("b_to_a", spec.b_to_a.as_ref()).or_else(|| one("both", spec.both.as_ref()));
-    Some(Action::Shape { link: spec.link.clone(), a_to_b, b_to_a })
-}
-
-fn one_of<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Option<String> {
-    let names: Vec<_> = names.map(|n| format!("`{n}`")).collect();
-    Some(format!("the {what} are {}", names.join(", "))).filter(|_| !names.is_empty())
-}
-
-fn node<'a>(
-    context: &Context<'a>,
-    name: &str,
-    way: &[PathStep],
-    complain: &mut Complain<'_>,
-) -> Option<&'a NodePlan> {
-    let found = context.nodes.get(name);
-    if found.is_none() {
-        let hint = one_of("nodes", context.nodes.keys());
-        complain(way, format!("there is no node `{name}`"), hint);
-    }
-    found
-}
-
-fn server(
-    context: &Context<'_>,
-    name: &str,
-    way: &[PathStep],
-    complain: &mut Complain<'_>,
-) -> Option<()> {
-    if node(context, name, way, complain)?.role != Role::Server {
-        complain(way, format!("`{name}` is not a server"), None);
-        return None;
-    }
-    Some(())
-}
-
-fn host(
-    context: &Context<'_>,
-    name: &str,
-    way: &[PathStep],
-    complain: &mut Complain<'_>,
-) -> Option<SocketAddr> {
-    let mut hosts = context.network.places.iter().filter(|(_, p)| p.kind == Kind::Host);
-    let address = context.network.address(name).map(|ip| SocketAddr::new(ip, SERVER_PORT));
-    let found = address.filter(|_| hosts.clone().any(|(host, _)| host == name));
-    if found.is_none() {
-        let hint = one_of("hosts", hosts.by_ref().map(|p| p.0));
-        complain(way, format!("there is no host `{name}` in the topology"), hint);
-    }
-    found
-}
-
-fn link<'a>(
-    context: &Context<'a>,
-    name: &str,
-    field: &str,
-    complain: &mut Complain<'_>,
-) -> Option<&'a super::LinkPlan> {
-    let found = context.network.links.iter().find(|l| l.name == name);
-    if found.is_none() {
-        let hint = one_of("links", context.network.links.iter().map(|l| &l.name));
-        complain(&[field.into(), "link".into()], format!("there is no link `{name}`"), hint);
-    }
-    found
 }
 
 fn check_names(context: &Context<'_>, steps: &[Checked<'_>], problems: &mut Vec<Problem>) {

@@ -26,9 +26,12 @@
 //!
 //! The numbers come from the images `stats-dump` and `stats-restore`, see `stats.rs`.
 
+mod error;
 mod gate;
 mod probe;
 mod stats;
+
+pub use error::CriuError;
 
 use self::stats::Stats;
 use super::process::{ExitState, Launch, Process, ProcessError, run_to_end};
@@ -46,7 +49,6 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use thiserror::Error;
 use tokio::time::timeout;
 
 /// How long `criu --version` and `criu check` may take.
@@ -70,85 +72,6 @@ const PHASES: [(&str, &str); 5] = [
 /// How long a dumped process may take to disappear.
 const GONE_LIMIT: Duration = Duration::from_secs(5);
 
-/// What can go wrong in a checkpoint or restore.
-#[derive(Debug, Error)]
-pub enum CriuError {
-    /// `criu check` or `criu --version` failed.
-    #[error("criu {action} {state}: {}", reason.as_deref().unwrap_or("no error line"))]
-    Unusable {
-        /// What criu was asked.
-        action: String,
-        /// How criu ended.
-        state: ExitState,
-        /// Its error line that says why.
-        reason: Option<String>,
-    },
-    /// `criu dump` failed.
-    #[error("dump process {pid}: criu {state}: {} (source process {}; see {})",
-        reason.as_deref().unwrap_or("no error line"), fate(*source_running), log.display())]
-    Dump {
-        /// PID of the source process.
-        pid: i32,
-        /// How criu ended.
-        state: ExitState,
-        /// Its error line that says why.
-        reason: Option<String>,
-        /// Whether the source process goes on, as it does after an orderly failure.
-        source_running: bool,
-        /// CRIU's log.
-        log: PathBuf,
-    },
-    /// `criu restore` failed.
-    #[error("restore from {}: criu {state}: {} (see {})",
-        images.display(), reason.as_deref().unwrap_or("no error line"), log.display())]
-    Restore {
-        /// The image folder.
-        images: PathBuf,
-        /// How criu ended.
-        state: ExitState,
-        /// Its error line that says why.
-        reason: Option<String>,
-        /// CRIU's log.
-        log: PathBuf,
-    },
-    /// criu took longer than allowed and was killed.
-    #[error("{action}: criu was killed after {limit:?} (source process {}; see {})",
-        source_running.map_or("not concerned", fate), log.display())]
-    TimedOut {
-        /// What criu was doing.
-        action: String,
-        /// How long it was allowed to run.
-        limit: Duration,
-        /// Whether the source process of a dump goes on.
-        source_running: Option<bool>,
-        /// CRIU's log.
-        log: PathBuf,
-    },
-    /// A dumped process did not disappear.
-    #[error("dump process {pid}: still there {GONE_LIMIT:?} after its dump")]
-    Lingering {
-        /// PID of the process.
-        pid: i32,
-    },
-    /// A file or folder of the dump cannot be used.
-    #[error("{action} {}", path.display())]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
-    /// criu or the process cannot be started, watched or reaped.
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-}
-
-fn fate(running: bool) -> &'static str {
-    if running { "still running" } else { "dead" }
-}
-
 /// criu's version, comparable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32, pub u32, pub u32);
@@ -159,14 +82,25 @@ impl fmt::Display for Version {
     }
 }
 
+/// What becomes of a process that was dumped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// It ends.
+    Dead,
+    /// It goes on, for a copy.
+    Running,
+    /// It is stopped (SIGSTOP), until somebody kills it or lets it go on.
+    Stopped,
+}
+
 /// How to dump or restore.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Existing folder for `dump.log`, `restore.log`, `stats-dump`, `stats-restore`; one per dump
     /// and per restore when the logs of all are to be kept. Any file system will do.
     pub work: PathBuf,
-    /// Dump only: let the original go on, for a copy.
-    pub leave_running: bool,
+    /// Dump only: what becomes of the original.
+    pub leave: Leave,
     /// How long criu may take before it is killed.
     pub limit: Duration,
     /// When it shall begin, CLOCK_REALTIME in ns. criu is started at once and held just before its
@@ -181,7 +115,7 @@ impl Options {
     pub fn new(work: impl Into<PathBuf>) -> Self {
         Self {
             work: work.into(),
-            leave_running: false,
+            leave: Leave::Dead,
             limit: Duration::from_secs(30),
             begin_ns: 0,
             extra: Vec::new(),
@@ -288,7 +222,7 @@ impl Criu {
     /// Dumps a process into the folder `images`, which is created when it does not exist and
     /// should be on a tmpfs.
     ///
-    /// Afterwards the process is gone (and reaped), unless `leave_running` says otherwise. After a
+    /// Afterwards the process is gone (and reaped), unless `leave` says otherwise. After a
     /// failure the error says whether it still runs.
     pub async fn dump(
         &self,
@@ -301,14 +235,16 @@ impl Criu {
         let netns = process.netns()?;
         let tree = pid.to_string();
         let mut args = vec!["dump", "--tree", &tree, "--network-lock", "skip"];
-        if options.leave_running {
-            args.push("--leave-running");
+        match options.leave {
+            Leave::Dead => {}
+            Leave::Running => args.push("--leave-running"),
+            Leave::Stopped => args.push("--leave-stopped"),
         }
         let scratch = scratch(images)?;
         let (started_ns, ended) =
             self.run(&args, images, "dump.log", &scratch, netns.as_fd(), options).await;
         let done_ns = now_ns();
-        if !options.leave_running && matches!(ended, Ok(state) if state.success()) {
+        if options.leave == Leave::Dead && matches!(ended, Ok(state) if state.success()) {
             timeout(GONE_LIMIT, process.wait())
                 .await
                 .map_err(|_| CriuError::Lingering { pid })??;

@@ -3,9 +3,9 @@
 //! The daemon runs in the namespace of the target, listens on one address of it, lets only the
 //! sender in and is confined to the target folder (chroot); the client runs in the namespace of the
 //! source. Each is PID 1 of a PID namespace, so that nothing of them is left when they are dropped.
-//! rsync itself ends when nothing moves for [`STALLED_S`].
+//! rsync itself ends when nothing moves for [`STALLED`].
 
-use super::{Report, Route};
+use super::{Report, Route, STALLED};
 use crate::{
     steps::find_tool,
     sys::{
@@ -27,9 +27,6 @@ use tokio::time::{Instant, sleep};
 
 /// The program.
 pub const PROGRAM: &str = "rsync";
-
-/// Both ends give up when nothing has moved for so many seconds.
-const STALLED_S: u32 = 15;
 
 /// How long the daemon may take until it listens.
 const LISTEN_LIMIT: Duration = Duration::from_secs(10);
@@ -152,8 +149,9 @@ fn has_listener(table: &str, port: u16) -> bool {
 
 fn configuration(route: &Route<'_>, target: &Path) -> String {
     format!(
-        "use chroot = yes\nnumeric ids = yes\nuid = 0\ngid = 0\nreverse lookup = no\ntimeout = {STALLED_S}\n\n\
+        "use chroot = yes\nnumeric ids = yes\nuid = 0\ngid = 0\nreverse lookup = no\ntimeout = {}\n\n\
          [target]\npath = {}\nread only = no\nwrite only = yes\nlist = no\nhosts allow = {}\nhosts deny = *\n",
+        STALLED.as_secs(),
         target.display(),
         route.own
     )
@@ -169,8 +167,8 @@ fn client(route: &Route<'_>, source: &Path, log: &Path, compress: bool) -> Resul
     args.extend(
         compress.then(|| ["--compress", "--debug=NSTR"].map(OsString::from)).into_iter().flatten(),
     );
-    args.push(format!("--timeout={STALLED_S}").into());
-    args.push(format!("--contimeout={STALLED_S}").into());
+    args.push(format!("--timeout={}", STALLED.as_secs()).into());
+    args.push(format!("--contimeout={}", STALLED.as_secs()).into());
     args.push(format!("--address={}", route.own).into());
     args.extend([folder, format!("rsync://{}/target/", route.at).into()]);
     let mut launch = Launch::new(program()?, args, log);

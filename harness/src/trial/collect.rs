@@ -1,11 +1,10 @@
 //! From the files of a trial to its rows.
 
+use self::moves::Part;
 use super::{Finished, empty_row};
 use crate::{
     plan::Plan,
     run::TrialRecord,
-    timeline::Done,
-    transfer::Report,
     verdict::{self, Evidence},
 };
 use anyhow::{Context, Result};
@@ -13,12 +12,13 @@ use limosa_record::{
     node::{ClientResult, RESULT_FILE},
     row::{
         self, EventRow, NodeEventRow, NodeRequestRow, NodeThroughputRow, RequestRow, ThroughputRow,
-        TrialRow, event,
+        event,
     },
 };
 use std::{fs, path::Path};
 
 mod handover;
+mod moves;
 
 /// Everything that a trial showed. What is missing stays empty; what cannot be read makes an
 /// otherwise good trial a failed one.
@@ -68,13 +68,17 @@ fn collect(
     let row = &mut record.row;
     row.rtt_first_ms = finished.calibration.first().and_then(|c| c.min_rtt_ms);
     row.rtt_second_ms = finished.calibration.get(1).and_then(|c| c.min_rtt_ms);
-    row.image_bytes = finished.image_bytes;
+    row.image_bytes = finished.dumps.iter().map(|d| d.image_bytes).reduce(|a, b| a + b);
+    row.dumped_pages = finished.dumps.iter().filter_map(|d| d.pages_written).reduce(|a, b| a + b);
+    let frozen = finished.dumps.iter().filter_map(|d| d.frozen_us);
+    row.frozen_s = frozen.reduce(|a, b| a + b).map(|us| us as f64 / 1e6);
     row.body_matches = finished.file_matches;
     let lateness = finished.steps.iter().map(|s| (s.started_ns - s.planned_ns) as f64 / 1e6);
     row.step_lateness_ms = lateness.reduce(f64::max);
-    let step = |name: &str| finished.steps.iter().find(|s| s.event == name);
-    let (checkpoint, restore) = (step("checkpoint"), step("restore"));
-    let length = |s: &Done| seconds(s.done_ns - s.started_ns);
+    let parts = moves::parts(&finished.steps, &finished.moves, finished.transfer.as_ref());
+    let part = |name: &str| parts.iter().find(|p| p.event == name);
+    let (checkpoint, restore) = (part("checkpoint"), part("restore"));
+    let length = |s: &Part| seconds(s.done_ns - s.started_ns);
     row.checkpoint_s = checkpoint.map(length);
     row.restore_s = restore.map(length);
     let copies: Vec<&str> = finished.variant.copies().collect();
@@ -82,11 +86,11 @@ fn collect(
         row.transfer_s = Some(seconds(restore.started_ns - checkpoint.done_ns));
         row.downtime_s = Some(seconds(restore.done_ns - checkpoint.started_ns));
     }
-    if let Some(transfer) = &finished.transfer {
-        enter_transfer(transfer, row);
+    let of_moves = finished.moves.iter().filter_map(|m| m.transfer.as_ref());
+    if let Some(transfer) = of_moves.chain(&finished.transfer).next() {
+        moves::enter_transfer(transfer, row);
     }
-    record.events = finished.steps.iter().map(|s| harness_event(finished, s)).collect();
-    record.events.extend(finished.transfer.iter().flat_map(|t| transfer_events(finished, t)));
+    record.events = parts.iter().map(|p| harness_event(finished, p)).collect();
     let clients = plan.nodes.iter().filter(|(_, n)| n.role == crate::spec::Role::Client);
     let clients: Vec<&str> = clients.map(|(name, _)| &**name).collect();
     for name in plan.nodes.keys().map(String::as_str).chain(copies.iter().copied()) {
@@ -116,7 +120,7 @@ fn client(
     finished: &Finished<'_>,
     folder: &Path,
     events: &[NodeEventRow],
-    restore: Option<&Done>,
+    restore: Option<&Part>,
     body_sha256: Option<&str>,
     record: &mut TrialRecord,
 ) -> Result<()> {
@@ -186,22 +190,6 @@ fn client(
     Ok(())
 }
 
-/// The time from end to end only where no checkpoint and restore say what is meant by it.
-fn enter_transfer(transfer: &Report, row: &mut TrialRow) {
-    let data_s = seconds(transfer.arrived_ns - transfer.data_ns);
-    let (size, sent) = (transfer.size_bytes, transfer.sent_bytes);
-    row.transfer_s.get_or_insert(seconds(transfer.done_ns - transfer.started_ns));
-    row.transfer = Some(transfer.method.clone());
-    row.transfer_setup_s = Some(seconds(transfer.data_ns - transfer.started_ns));
-    row.transfer_data_s = Some(data_s);
-    row.transfer_size_bytes = Some(size);
-    row.transfer_sent_bytes = Some(sent);
-    row.transfer_received_bytes = Some(transfer.received_bytes);
-    row.transfer_rate_bps = (data_s > 0.0).then(|| size as f64 * 8.0 / data_s);
-    let travelled = (sent + transfer.received_bytes) as f64;
-    row.transfer_speedup_ratio = (travelled > 0.0).then(|| size as f64 / travelled);
-}
-
 fn request(finished: &Finished<'_>, zero_ns: i64, row: NodeRequestRow) -> RequestRow {
     RequestRow {
         variant: finished.trial.variant.clone(),
@@ -218,33 +206,14 @@ fn request(finished: &Finished<'_>, zero_ns: i64, row: NodeRequestRow) -> Reques
     }
 }
 
-/// A transfer's two parts.
-fn transfer_events(finished: &Finished<'_>, transfer: &Report) -> [EventRow; 2] {
-    let sent = format!("{}, {} bytes sent", transfer.method, transfer.sent_bytes);
-    let parts = [
-        (event::TRANSFER_SETUP, transfer.method.clone(), transfer.started_ns, transfer.data_ns),
-        (event::TRANSFER, sent, transfer.data_ns, transfer.arrived_ns),
-    ];
-    parts.map(|(event, detail, started_ns, done_ns)| EventRow {
-        variant: finished.trial.variant.clone(),
-        repetition: finished.trial.repetition,
-        source: "harness".into(),
-        event: event.into(),
-        detail,
-        planned_ns: None,
-        started_ns,
-        done_ns: Some(done_ns),
-    })
-}
-
-fn harness_event(finished: &Finished<'_>, step: &Done) -> EventRow {
+fn harness_event(finished: &Finished<'_>, step: &Part) -> EventRow {
     EventRow {
         variant: finished.trial.variant.clone(),
         repetition: finished.trial.repetition,
         source: "harness".into(),
         event: step.event.into(),
         detail: step.detail.clone(),
-        planned_ns: Some(step.planned_ns),
+        planned_ns: step.planned_ns,
         started_ns: step.started_ns,
         done_ns: Some(step.done_ns),
     }

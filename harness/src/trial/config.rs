@@ -43,6 +43,7 @@ impl Host {
                 certificate: self.certificates.certificate.clone(),
                 private_key: self.certificates.private_key.clone(),
                 www: self.work.path().join("www"),
+                ballast: variant.ballast,
                 store: with_store.then(|| StoreConfig {
                     name: name.into(),
                     catalogue,

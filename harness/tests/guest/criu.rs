@@ -7,7 +7,7 @@
 //! the folder of temporary files, where the images always are).
 
 use limosa::sys::{
-    criu::{Criu, CriuError, Options},
+    criu::{Criu, CriuError, Leave, Options},
     process::{ExitState, Launch, Process},
 };
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -286,7 +286,7 @@ async fn a_copy_runs_next_to_its_original() {
     let world = World::new("copy");
     let criu = criu().await;
     let original = world.start(WILDCARD).await;
-    let options = Options { leave_running: true, ..world.options("copy") };
+    let options = Options { leave: Leave::Running, ..world.options("copy") };
     let images = world.images("copy");
     criu.dump(&original, &images, &options).await.unwrap();
     assert_eq!(original.try_wait().unwrap(), None);

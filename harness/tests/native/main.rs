@@ -11,6 +11,7 @@ mod handover;
 mod kills;
 mod labs;
 mod machine;
+mod moves;
 mod push;
 mod signals;
 mod soak;

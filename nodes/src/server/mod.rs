@@ -14,6 +14,7 @@ mod roles;
 mod www;
 
 use crate::{
+    ballast,
     control::{self, Handler, refusal},
     events::Events,
     migration::{service::Shared, wire::Lines},
@@ -68,6 +69,9 @@ pub(crate) async fn run(config: ServerConfig) -> Result<()> {
         Some(store) => Store::new(&store.catalogue, &config.www).context("fill the store")?,
         None => Store::default(),
     };
+    if let Some(ballast) = &config.ballast {
+        ballast::hold(ballast, config.transport.seed);
+    }
     let name = config.store.as_ref().map_or("server", |store| &store.name).to_owned();
     anyhow::ensure!(!name.contains(char::is_whitespace), "the name `{name}` has a space in it");
     let crypto = tls::server(&config, &config.folder, &events)?;

@@ -163,6 +163,7 @@ impl Pair {
                 certificate: at("cert.pem"),
                 private_key: at("key.pem"),
                 www: at("www"),
+                ballast: None,
                 store: self.store.clone(),
                 transport: self.transport.clone(),
             }),

@@ -1,0 +1,111 @@
+//! The action `migrate`: a server moves, and its images cross an emulated link.
+
+use crate::text;
+use limosa_record::{
+    dir::RunDir,
+    row::{self, EventRow, TrialRow, event},
+};
+use std::{fs, path::Path, process::Command};
+
+const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/nakano-2025-wan.yaml");
+
+fn experiment(scheme: &str, timeline: &str) -> String {
+    format!(
+        "version: 1
+topology: {TOPOLOGY}
+repetitions: 1
+time_limit: 60s
+workload: {{download: {{path: /random, size: 12MB}}}}
+transport: {{profile: paper-2025, idle_timeout: 40s, ladder: fast}}
+variants:
+  rsync: {{scheme: {scheme}, ballast: {{size: 20MB, dirty: 8Mbit/s, hot: 10%}}}}
+  stream: {{scheme: {scheme}, ballast: {{size: 20MB}}}}
+timeline:
+{timeline}"
+    )
+}
+
+fn run(folder: &Path, experiment: &str, code: i32) -> (Vec<TrialRow>, Vec<EventRow>) {
+    fs::write(folder.join("move.yaml"), experiment).expect("write the experiment");
+    let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
+        .args(["run", "move.yaml", "--on", "host", "--links", "user"])
+        .current_dir(folder)
+        .output()
+        .expect("start limosa");
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+    let run = RunDir::new(folder.join("results/move/latest"));
+    let trials = row::read(&run.trials()).expect("trials.csv");
+    (trials, row::read(&run.events()).expect("events.csv"))
+}
+
+const ANNOUNCE: &str = "  - at: 500ms
+    announce: {node: server, to: server-b}
+";
+
+const MOVE: &str = "  - at: 1500ms
+    migrate: {node: server, to: server-b, technique: cold, transfer: rsync}
+    only: [rsync]
+  - at: 1500ms
+    migrate: {node: server, to: server-b, technique: cold, transfer: stream}
+    only: [stream]
+";
+
+/// 20 MB that cannot be compressed take 1.6 s at 100 Mbit/s.
+#[test]
+#[ignore = "needs root, rsync and /dev/net/tun"]
+fn the_images_of_a_server_cross_the_link_and_it_lives_on_the_other_side() {
+    limosa::setup::tools().expect("get rsync");
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let (trials, events) =
+        run(folder.path(), &experiment("multipath", &format!("{ANNOUNCE}{MOVE}")), 0);
+    for trial in &trials {
+        let name = &*trial.variant;
+        assert_eq!((&*trial.status, trial.body_matches), ("ok", Some(true)), "{:?}", trial.reason);
+        assert_eq!(trial.technique.as_deref(), Some("cold"));
+        assert_eq!(trial.transfer.as_deref(), Some(name));
+        let image = trial.image_bytes.expect("bytes of the images");
+        assert!(image > 20_000_000 && trial.transfer_size_bytes == Some(image), "{image}");
+        assert!(trial.dumped_pages.expect("pages") > 20_000_000 / 4096);
+        let data_s = trial.transfer_data_s.expect("time of the data");
+        assert!((1.55..3.0).contains(&data_s), "{name}: {data_s} s");
+        let parts = [trial.checkpoint_s, trial.transfer_s, trial.restore_s];
+        let sum: f64 = parts.iter().map(|p| p.expect("a part of the downtime")).sum();
+        let downtime = trial.downtime_s.expect("the downtime");
+        assert!((sum - downtime).abs() < 1e-6, "{parts:?} of {downtime}");
+        assert!(trial.resume_delay_s.is_some() && trial.reconnects == Some(0));
+        let order: Vec<&str> = events
+            .iter()
+            .filter(|e| e.variant == name && e.source == "harness")
+            .map(|e| &*e.event)
+            .collect();
+        let expected =
+            ["announce", "checkpoint", event::TRANSFER_SETUP, event::TRANSFER, "restore"];
+        assert_eq!(order, expected);
+    }
+}
+
+#[test]
+#[ignore = "needs root, rsync and /dev/net/tun"]
+fn a_link_that_dies_under_the_images_leaves_the_server_where_it_was() {
+    limosa::setup::tools().expect("get rsync");
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let cut = format!("{MOVE}  - at: 2500ms\n    link_down: {{link: wan}}\n");
+    // A client of `multipath` that was told of another address waits for the server there.
+    let (trials, events) = run(folder.path(), &experiment("quic", &cut), 5);
+    for trial in &trials {
+        let name = &*trial.variant;
+        assert_eq!(trial.status, "aborted", "{:?}", trial.reason);
+        let reason = trial.reason.as_deref().unwrap_or_default();
+        assert!(reason.starts_with("source resumed: "), "{name}: {reason}");
+        // The client got everything from where the server had been all the time.
+        assert_eq!((trial.body_matches, trial.reconnects), (Some(true), Some(0)), "{name}");
+        assert!(trial.checkpoint_s.is_some() && trial.restore_s.is_none());
+        assert_eq!((trial.downtime_s, trial.transfer_data_s), (None, None));
+        let at_ns = |what: &str| {
+            let found = events.iter().find(|e| e.variant == name && e.event == what);
+            found.unwrap_or_else(|| panic!("{name}: no {what}")).started_ns
+        };
+        let waited_s = (at_ns(event::SOURCE_RESUMED) - at_ns("link_down")) as f64 / 1e9;
+        assert!((14.0..19.0).contains(&waited_s), "{name}: resumed after {waited_s} s");
+    }
+}
