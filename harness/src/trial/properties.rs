@@ -91,6 +91,7 @@ impl Truth {
             reconnects: random.below(3),
             longest_gap_ns: random.one_in(2).then(|| random.below(1 << 34) as i64),
             requests: None,
+            playback: None,
         });
         let why = ["no", "comma, \"quote\"\n  see: x"][random.below(2) as usize];
         let status = ["failed", "timeout"][random.below(2) as usize];
@@ -134,13 +135,21 @@ impl Truth {
             zero_ns: Some(self.result.as_ref().map_or(0, |r| r.handshake_started_ns)),
             calibration: calibration.into_iter().collect(),
             steps: self.steps.clone(),
-            image_bytes: self.image_bytes,
+            dumps: self.dumps(),
+            moves: Vec::new(),
+            transfer: None,
+            file_matches: None,
             machine: None,
             links: LinkReadings::default(),
             servers: Vec::new(),
             outcome: self.outcome.clone(),
         };
         collect::record(plan, &finished, Some(BODY))
+    }
+
+    fn dumps(&self) -> Vec<DumpReport> {
+        let dump = |image_bytes| DumpReport { image_bytes, ..DumpReport::default() };
+        self.image_bytes.map(dump).into_iter().collect()
     }
 
     fn step(&self, name: &str) -> Option<&Done> {
@@ -288,7 +297,7 @@ async fn round(
     let work = run::run(plan, run, fake, throttle, &progress, told);
     let whole = |ending: Result<Ending>| ending.unwrap() != Ending::Interrupted;
     match blow {
-        Some(Blow::Kill(ms)) => match tokio::time::timeout(Duration::from_millis(ms), work).await {
+        Some(Blow::Kill(ms)) => match timeout(Duration::from_millis(ms), work).await {
             Ok(ending) => whole(ending),
             Err(_) => {
                 kill_while_writing(run, fake);
