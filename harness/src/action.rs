@@ -20,8 +20,16 @@ use limosa_record::{
     clock::now_ns,
     node::{Handover, Request, Target},
 };
-use std::{cell::RefCell, path::PathBuf, rc::Rc};
-use tokio::sync::Notify;
+use std::{
+    cell::RefCell,
+    path::PathBuf,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+use tokio::{sync::Notify, time::sleep};
+
+/// How often a server is asked whether its clients have acknowledged.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A lab with its nodes, on which actions are carried out.
 #[derive(Debug)]
@@ -102,6 +110,18 @@ impl Scene<'_> {
         Ok(Outcome { detail, started_ns: report.started_ns, done_ns: now_ns() })
     }
 
+    /// Waits until all clients have acknowledged; names those that have not in time.
+    async fn barrier(&self, node: &str, deadline: Duration) -> Result<Vec<String>> {
+        let (node, begun) = (self.node(node)?, Instant::now());
+        loop {
+            let unheard = node.ask(self.lab, &Request::Status).await?.unheard;
+            if unheard.is_empty() || begun.elapsed() >= deadline {
+                return Ok(unheard);
+            }
+            sleep(ASK_AGAIN.min(deadline.saturating_sub(begun.elapsed()))).await;
+        }
+    }
+
     fn criu(&self) -> Result<&Criu> {
         self.criu.context("there is no criu")
     }
@@ -137,6 +157,13 @@ impl Scene<'_> {
             Action::Kill { node } => {
                 self.node(node)?.kill().await?;
                 Ok(node.clone())
+            }
+            Action::Barrier { node, deadline } => {
+                let unheard = self.barrier(node, deadline.as_duration()).await?;
+                Ok(match &unheard[..] {
+                    [] => format!("all clients of {node} have acknowledged"),
+                    stragglers => format!("without {}", stragglers.join(", ")),
+                })
             }
             Action::Checkpoint { .. } | Action::Restore { .. } | Action::Migrate(_) => {
                 bail!("needs preparation")

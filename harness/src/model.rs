@@ -41,7 +41,7 @@ fn parameters(plan: &Plan, variant: &VariantPlan, start_s: f64) -> Option<Parame
     let scheme = match variant.scheme? {
         node::Scheme::DualPath => Scheme::DualPath,
         node::Scheme::PostCopy => Scheme::PostCopy,
-        node::Scheme::Quic | node::Scheme::Multipath => return None,
+        _ => return None,
     };
     let WorkloadPlan::Requests(_) = &plan.workload else { return None };
     let handover = variant.timeline.iter().find_map(|step| match &step.action {

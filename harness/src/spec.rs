@@ -19,7 +19,7 @@ pub use service::{
 pub use trace::{Trace, Traces};
 
 use limosa_record::{
-    node::{Congestion, Ladder, Profile, Scheme},
+    node::{Congestion, Ladder, PoolOrder, Profile, Scheme},
     unit::{Rate, Ratio, Size, Time},
 };
 use schemars::JsonSchema;
@@ -287,7 +287,8 @@ pub struct Transport {
     /// in the profile `modern` and `olia-mpquic` in `paper-2025`.
     #[serde(default)]
     pub congestion: Option<Congestion>,
-    /// When a detection path probes again (multipath); `paper` when left out.
+    /// When a server that may have moved is probed again; when left out `paper` for `multipath` and
+    /// `fast` for `proactive` and `reactive`.
     #[serde(default)]
     pub ladder: Option<Ladder>,
     /// The connection's idle timeout; 30 s when left out.
@@ -305,6 +306,9 @@ pub struct Transport {
     /// Congestion window of a new path; the profile's own when left out.
     #[serde(default)]
     pub initial_window: Option<Size>,
+    /// In which order the scheme `pool` tries addresses; `random` when left out.
+    #[serde(default)]
+    pub pool_order: Option<PoolOrder>,
     /// Schemes with two servers: send the first requests to the new one with the first flight
     /// (0-RTT). Such data can be replayed, so it is off when left out.
     #[serde(default)]
@@ -366,6 +370,9 @@ pub struct Step {
     /// The server tells its clients where it will move.
     #[serde(default)]
     pub announce: Option<Announce>,
+    /// Waits until all clients have acknowledged the newest announcement.
+    #[serde(default)]
+    pub barrier: Option<Barrier>,
     /// The node is frozen, written to images by CRIU and ended.
     #[serde(default)]
     pub checkpoint: Option<Checkpoint>,
@@ -401,6 +408,16 @@ pub struct Announce {
     pub node: String,
     /// The place it will move to.
     pub to: String,
+}
+
+/// Whose clients are waited for, and how long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Barrier {
+    /// The server.
+    pub node: String,
+    /// After this time it goes on; who has not acknowledged is named in `events.csv`.
+    pub deadline: Time,
 }
 
 /// Which node is written to which images.

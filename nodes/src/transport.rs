@@ -1,7 +1,7 @@
 //! noq's transport parameters for a node's [`Transport`] settings.
 
 use crate::{congestion, logs::Qlogs};
-use limosa_record::node::{Profile, Scheme, Transport};
+use limosa_record::node::{Profile, Transport};
 use noq::{IdleTimeout, TransportConfig, VarInt};
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -67,7 +67,7 @@ pub(crate) fn for_one_connection(
         .send_window(send_window)
         .max_concurrent_bidi_streams(VarInt::from_u32(REQUESTS))
         .congestion_controller_factory(congestion::factory(transport));
-    if transport.scheme == Scheme::Multipath {
+    if transport.scheme.follows() {
         // The order matters: the second setting would turn multipath on with eight ids.
         config
             .max_concurrent_multipath_paths(PATH_IDS)

@@ -56,6 +56,8 @@ const TRIALS: &[Column] = &[
     ),
     ("frozen_s", "how long CRIU held the whole process still for its dump"),
     ("dumped_pages", "pages of memory in the images"),
+    ("first_response_s", "response time of the first request that was sent after the restore"),
+    ("announcements_refused", "announced addresses that clients refused"),
 ];
 const THROUGHPUT: &[Column] = &[
     ("variant, repetition", "which trial"),

@@ -15,7 +15,7 @@ use limosa_record::row::SummaryRow;
 use std::collections::BTreeMap;
 
 /// Metrics that say what a client felt; the others describe the trial and the machine.
-pub(crate) const METRICS: [&str; 11] = [
+pub(crate) const METRICS: [&str; 12] = [
     "turnaround_s",
     "goodput_bps",
     "downtime_s",
@@ -23,6 +23,7 @@ pub(crate) const METRICS: [&str; 11] = [
     "resume_delay_s",
     "reconnects",
     "requests_failed",
+    "first_response_s",
     "response_mean_s",
     "response_p95_s",
     "response_max_s",

@@ -119,6 +119,12 @@ pub enum Scheme {
     Quic,
     /// Nakano et al. 2025: detection and continuation paths of one multipath connection.
     Multipath,
+    /// Conforti, Puliafito et al.: to the announced address at once.
+    Proactive,
+    /// The same: to the announced address when the old one does not answer.
+    Reactive,
+    /// Casu: all addresses are announced beforehand and tried in turn when the server is silent.
+    Pool,
     /// The thesis' proposal: connected to the old and the new server while objects move, each
     /// request goes to both and exactly one answers.
     DualPath,
@@ -130,6 +136,11 @@ impl Scheme {
     /// Whether two servers share the work while objects move, which needs an object store.
     pub fn hands_over(self) -> bool {
         matches!(self, Self::DualPath | Self::PostCopy)
+    }
+
+    /// Whether one connection goes on over other paths when the server has moved.
+    pub fn follows(self) -> bool {
+        !self.hands_over() && self != Self::Quic
     }
 }
 
@@ -168,6 +179,17 @@ pub enum Ladder {
     Fast,
 }
 
+/// In which order a client of the scheme `pool` tries the announced addresses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolOrder {
+    /// At random, from the seed; the server's address at the time is one of them.
+    #[default]
+    Random,
+    /// First the server's address at the time, then as they were announced.
+    Listed,
+}
+
 /// Settings that both ends share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -200,6 +222,9 @@ pub struct Transport {
     /// slow start is out of the way.
     #[serde(default)]
     pub initial_window_bytes: Option<u64>,
+    /// In which order the scheme `pool` tries addresses.
+    #[serde(default)]
+    pub pool_order: PoolOrder,
 }
 
 /// What a client leaves as `result.json` when it ends, whatever way it ended.

@@ -131,6 +131,10 @@ pub struct TrialRow {
     pub frozen_s: Option<f64>,
     /// Pages of memory in the images.
     pub dumped_pages: Option<u64>,
+    /// Response time of the first request that was sent after the restore.
+    pub first_response_s: Option<f64>,
+    /// Announced addresses that clients refused; empty when nothing was announced.
+    pub announcements_refused: Option<u64>,
 }
 
 /// One row of `throughput.csv`: bytes that arrived on one path in one interval.
@@ -424,6 +428,8 @@ pub mod event {
     pub const PROBE: &str = "probe";
     /// The migration announcement was sent (server) or arrived (client).
     pub const ANNOUNCEMENT: &str = "announcement";
+    /// The client does not go by an announcement; the detail says why.
+    pub const ANNOUNCEMENT_REFUSED: &str = "announcement_refused";
     /// The old server has fallen silent.
     pub const SILENT: &str = "silent";
     /// The connection died.

@@ -12,8 +12,8 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use limosa_record::{
     node::{
-        ClientConfig, ClientResult, Congestion, Ladder, NodeConfig, Profile, RESULT_FILE, Request,
-        Scheme, ServerConfig, Transport, Workload,
+        ClientConfig, ClientResult, Congestion, Ladder, NodeConfig, PoolOrder, Profile,
+        RESULT_FILE, Request, Scheme, ServerConfig, Transport, Workload,
     },
     unit::Time,
 };
@@ -158,5 +158,6 @@ fn transport() -> Transport {
         key_log: false,
         early_data: false,
         initial_window_bytes: None,
+        pool_order: PoolOrder::Random,
     }
 }

@@ -184,6 +184,9 @@ fn step(step: &StepPlan) -> String {
     };
     let what = match &step.action {
         Action::Announce { node, address } => format!("{node} announces {address}"),
+        Action::Barrier { node, deadline } => {
+            format!("wait for {node}'s clients, {deadline} at most")
+        }
         Action::Checkpoint { node, image, leave_running } => {
             let then = if *leave_running { ", which goes on" } else { "" };
             format!("checkpoint {node} as {image}{then}")

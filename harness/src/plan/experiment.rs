@@ -353,7 +353,9 @@ fn resolve_variant(
     let servers = std::iter::once(server).chain(restored.iter().copied());
     let used = match scheme {
         // The paper's QUIC never uses the second interface.
-        Scheme::Quic => network.interfaces_toward(client, [server]),
+        Scheme::Quic | Scheme::Proactive | Scheme::Reactive | Scheme::Pool => {
+            network.interfaces_toward(client, [server])
+        }
         Scheme::Multipath => network.places[client].interfaces.iter().collect(),
         Scheme::DualPath | Scheme::PostCopy => network.interfaces_toward(client, servers),
     };
@@ -385,16 +387,19 @@ fn resolve_variant(
 fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Transport {
     let profile = own.profile.or(common.profile).unwrap_or(Profile::Modern);
     let usual = match (scheme, profile) {
-        (Scheme::Quic | Scheme::DualPath | Scheme::PostCopy, _) => Congestion::Cubic,
         (Scheme::Multipath, Profile::Modern) => Congestion::Olia,
         (Scheme::Multipath, Profile::Paper2025) => Congestion::OliaMpquic,
+        _ => Congestion::Cubic,
     };
     let time = |own: Option<Time>, common: Option<Time>, usual| own.or(common).unwrap_or(usual);
     node::Transport {
         scheme,
         profile,
         congestion: own.congestion.or(common.congestion).unwrap_or(usual),
-        ladder: own.ladder.or(common.ladder).unwrap_or(Ladder::Paper),
+        ladder: own.ladder.or(common.ladder).unwrap_or(match scheme {
+            Scheme::Proactive | Scheme::Reactive => Ladder::Fast,
+            _ => Ladder::Paper,
+        }),
         idle_timeout: time(own.idle_timeout, common.idle_timeout, Time::from_secs(30)),
         sample_interval: time(own.sample_interval, common.sample_interval, Time::from_millis(100)),
         seed: 0,
@@ -402,5 +407,6 @@ fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Trans
         key_log: own.key_log.or(common.key_log).unwrap_or(false),
         early_data: own.early_data.or(common.early_data).unwrap_or(false),
         initial_window_bytes: own.initial_window.or(common.initial_window).map(|s| s.0),
+        pool_order: own.pool_order.or(common.pool_order).unwrap_or_default(),
     }
 }

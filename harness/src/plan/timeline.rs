@@ -66,6 +66,13 @@ pub enum Action {
         /// Where it will be.
         address: SocketAddr,
     },
+    /// Waits until every client has acknowledged the newest announcement.
+    Barrier {
+        /// The server.
+        node: String,
+        /// Goes on without the others after this time.
+        deadline: Time,
+    },
     /// CRIU freezes the node and writes it to images.
     Checkpoint {
         /// The node.
@@ -132,6 +139,7 @@ impl Action {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Announce { .. } => "announce",
+            Self::Barrier { .. } => "barrier",
             Self::Checkpoint { .. } => "checkpoint",
             Self::Restore { .. } => "restore",
             Self::Migrate(_) => "migrate",

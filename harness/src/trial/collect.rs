@@ -144,12 +144,19 @@ fn client(
     let requests: Vec<NodeRequestRow> = row::read(&folder.join("requests.csv"))?;
     record.requests = requests.into_iter().map(|r| request(finished, zero_ns, r)).collect();
     let row = &mut record.row;
+    let count = |event: &str| events.iter().filter(|e| e.event == event).count() as u64;
+    let refused = count(event::ANNOUNCEMENT_REFUSED);
+    let announced = refused + count(event::ANNOUNCEMENT) > 0;
+    row.announcements_refused = announced.then_some(refused);
     if let Some(restore) = restore {
         let around = |e: &&NodeEventRow| {
             e.event == event::GAP && e.started_ns <= restore.done_ns && e.done_ns >= restore.done_ns
         };
         let gap = events.iter().find(around);
         row.resume_delay_s = gap.map(|gap| seconds(gap.done_ns - restore.done_ns));
+        let after = record.requests.iter().filter(|r| r.t_s > seconds(restore.done_ns - zero_ns));
+        let first = after.min_by(|a, b| a.t_s.total_cmp(&b.t_s));
+        row.first_response_s = first.and_then(|request| request.response_s);
     }
     let file = folder.join(RESULT_FILE);
     if !file.exists() && finished.outcome.is_err() {

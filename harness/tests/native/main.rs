@@ -7,6 +7,7 @@
 #[path = "../guest/criu.rs"]
 mod criu;
 mod faults;
+mod follow;
 mod handover;
 mod kills;
 mod labs;

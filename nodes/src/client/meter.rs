@@ -44,7 +44,7 @@ impl Meter {
         let path = config.folder.join(THROUGHPUT_FILE);
         let file = RowFile::append(&path).with_context(|| format!("open {}", path.display()))?;
         let used = match config.transport.scheme {
-            Scheme::Quic => 1,
+            Scheme::Quic | Scheme::Proactive | Scheme::Reactive | Scheme::Pool => 1,
             Scheme::Multipath => config.local.len(),
             // One interface per server, if there are two.
             Scheme::DualPath | Scheme::PostCopy => config.local.len().min(2),

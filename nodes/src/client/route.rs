@@ -29,7 +29,7 @@ impl Link {
     }
 
     /// Counts a request until the guard is dropped.
-    pub(super) fn count(self: &Arc<Self>) -> Counted {
+    pub(crate) fn count(self: &Arc<Self>) -> Counted {
         self.outstanding.fetch_add(1, Ordering::Relaxed);
         Counted(self.clone())
     }
@@ -37,7 +37,7 @@ impl Link {
 
 /// A request that is out on a link.
 #[derive(Debug)]
-pub(super) struct Counted(Arc<Link>);
+pub(crate) struct Counted(Arc<Link>);
 
 impl Drop for Counted {
     fn drop(&mut self) {

@@ -1,6 +1,10 @@
 //! The migration schemes: what a client does so that its workload survives the server's move.
 
+mod announced;
+mod detector;
+mod follow;
 mod handover;
+mod ladder;
 mod multipath;
 mod quic;
 
@@ -16,6 +20,7 @@ pub(crate) async fn run(client: &Client, body: &mut Body) -> Result<()> {
     match client.config.transport.scheme {
         Scheme::Quic => quic::run(client, body).await,
         Scheme::Multipath => multipath::run(client, body).await,
+        Scheme::Proactive | Scheme::Reactive | Scheme::Pool => follow::run(client, body).await,
         Scheme::DualPath | Scheme::PostCopy => handover::run(client, body).await,
     }
 }

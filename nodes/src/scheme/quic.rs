@@ -38,7 +38,7 @@ pub(super) async fn work(
     client: &Client,
     body: &mut Body,
     endpoint: &Endpoint,
-    beside: impl AsyncFn(&Connection) -> Failure,
+    beside: impl AsyncFn(&Arc<Link>) -> Failure,
 ) -> Result<()> {
     if client.config.workload == Workload::Download {
         return download(client, body, endpoint, beside).await;
@@ -55,16 +55,19 @@ async fn download(
     client: &Client,
     body: &mut Body,
     endpoint: &Endpoint,
-    beside: impl AsyncFn(&Connection) -> Failure,
+    beside: impl AsyncFn(&Arc<Link>) -> Failure,
 ) -> Result<()> {
     let mut addresses = addresses(client);
     loop {
         let address = addresses.next().unwrap_or(client.config.connect);
         let failure = match connect(client, endpoint, address).await {
             Ok(connection) => {
+                let link = Arc::new(Link::new(connection.clone(), false));
+                // The whole body is one answer that is waited for.
+                let _counted = link.count();
                 let outcome = tokio::select! {
                     outcome = get(client, &connection, body) => outcome,
-                    failure = beside(&connection) => Err(failure),
+                    failure = beside(&link) => Err(failure),
                 };
                 let Err(failure) = outcome else { return Ok(()) };
                 // The meter holds on to the paths, so the connection would not close by itself.
@@ -84,7 +87,7 @@ async fn keep_connected(
     client: &Client,
     endpoint: &Endpoint,
     router: &Router,
-    beside: impl AsyncFn(&Connection) -> Failure,
+    beside: impl AsyncFn(&Arc<Link>) -> Failure,
 ) -> Result<()> {
     let mut addresses = addresses(client);
     loop {
@@ -92,10 +95,10 @@ async fn keep_connected(
         let failure = match connect(client, endpoint, address).await {
             Ok(connection) => {
                 let link = Arc::new(Link::new(connection.clone(), false));
-                router.set(Route::One { link, to: To::Only });
+                router.set(Route::One { link: link.clone(), to: To::Only });
                 let failure = tokio::select! {
                     why = connection.closed() => why.into(),
-                    failure = beside(&connection) => failure,
+                    failure = beside(&link) => failure,
                 };
                 router.set(Route::Wait);
                 connection.close(VarInt::from_u32(0), b"given up");

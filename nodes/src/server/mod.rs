@@ -30,7 +30,8 @@ use limosa_record::{
 use noq::{Connection, Endpoint, Incoming, PathId, TokioRuntime, VarInt};
 use objects::{Answers, Asked};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -39,6 +40,15 @@ use www::Www;
 
 /// Code of a stream that says nothing but that the client is to go on with the new server.
 pub(crate) const RELEASED: &[u8] = b"RELEASED\r\n";
+
+/// Longest acknowledgement of an announcement.
+const HEARD_BYTES: usize = 128;
+
+/// What a client says on a stream of its own when it has taken note of an announcement, because
+/// noq does not tell a server that a frame was acknowledged.
+pub(crate) fn heard(address: SocketAddr) -> Vec<u8> {
+    format!("HEARD {address}\r\n").into_bytes()
+}
 
 /// What the tasks of a server share.
 struct Server {
@@ -58,6 +68,8 @@ struct Now {
     crypto: Arc<noq::crypto::rustls::QuicServerConfig>,
     endpoint: Endpoint,
     live: BTreeMap<usize, Connection>,
+    /// The newest announcement, and the connections whose clients have acknowledged it.
+    announced: Option<(SocketAddr, BTreeSet<usize>)>,
     /// The connection to the other server, if this one has a part in a migration.
     part: Option<roles::Part>,
 }
@@ -90,6 +102,7 @@ pub(crate) async fn run(config: ServerConfig) -> Result<()> {
             crypto,
             endpoint: endpoint.clone(),
             live: BTreeMap::new(),
+            announced: None,
             part: None,
         }),
         stop: Notify::new(),
@@ -171,6 +184,7 @@ impl Server {
         let why = tokio::select! {
             why = self.requests(&connection, generation) => why,
             why = self.release(&connection, remote) => why,
+            why = self.heard(&connection) => why,
         };
         self.now().live.remove(&id);
         tracing::info!(%remote, %why, "connection over");
@@ -193,12 +207,25 @@ impl Server {
         }
     }
 
+    /// Takes the client's acknowledgements of announcements.
+    async fn heard(&self, connection: &Connection) -> noq::ConnectionError {
+        loop {
+            let mut stream = match connection.accept_uni().await {
+                Ok(stream) => stream,
+                Err(error) => break error,
+            };
+            let Ok(said) = stream.read_to_end(HEARD_BYTES).await else { continue };
+            let mut now = self.now();
+            if let Some((address, clients)) = &mut now.announced
+                && said == heard(*address)
+            {
+                clients.insert(connection.stable_id());
+            }
+        }
+    }
+
     /// Tells the client to go on with the new server, when it is time.
-    async fn release(
-        &self,
-        connection: &Connection,
-        remote: std::net::SocketAddr,
-    ) -> noq::ConnectionError {
+    async fn release(&self, connection: &Connection, remote: SocketAddr) -> noq::ConnectionError {
         let mut changes = self.shared.changes();
         while !self.shared.with(|service| service.released) {
             let _ = changes.changed().await;
@@ -232,11 +259,11 @@ impl Server {
         }
     }
 
-    fn announce(&self, address: std::net::SocketAddr) -> Reply {
+    fn announce(&self, address: SocketAddr) -> Reply {
         if self.config.transport.scheme == Scheme::Quic {
             return refusal("the scheme `quic` cannot announce an address");
         }
-        let now = self.now();
+        let mut now = self.now();
         if now.live.is_empty() {
             return refusal("no live connection to announce the address on");
         }
@@ -249,13 +276,28 @@ impl Server {
         if let Some(first) = failed.first() {
             return refusal(format!("{} of {} connections: {first}", failed.len(), now.live.len()));
         }
+        if now.announced.as_ref().is_none_or(|(before, _)| *before != address) {
+            now.announced = Some((address, BTreeSet::new()));
+        }
         self.events.now(event::ANNOUNCEMENT, address.to_string());
         Reply { connections: now.live.len() as u64, ..Reply::default() }
     }
 
     fn status(&self) -> Reply {
+        let (connections, unheard) = {
+            let now = self.now();
+            let heard = now.announced.as_ref().map(|(_, heard)| heard);
+            let missing = |id: &&usize| heard.is_some_and(|heard| !heard.contains(id));
+            let missing = now.live.keys().filter(missing).filter_map(|id| now.live.get(id));
+            let remote = |c: &Connection| c.path(PathId::ZERO)?.remote_address().ok();
+            let name = |c: &Connection| {
+                remote(c).map_or_else(|| format!("connection {}", c.stable_id()), |a| a.to_string())
+            };
+            (now.live.len() as u64, missing.map(name).collect())
+        };
         Reply {
-            connections: self.now().live.len() as u64,
+            connections,
+            unheard,
             migration: self.shared.with(|service| service.migration()),
             ..Reply::default()
         }

@@ -5,8 +5,8 @@ pub(crate) mod relay;
 
 use limosa_record::{
     node::{
-        ClientConfig, ClientResult, Congestion, Ladder, NodeConfig, Profile, RESULT_FILE, Reply,
-        Request, Scheme, ServerConfig, StoreConfig, Transport, Workload,
+        ClientConfig, ClientResult, Congestion, Ladder, NodeConfig, PoolOrder, Profile,
+        RESULT_FILE, Reply, Request, Scheme, ServerConfig, StoreConfig, Transport, Workload,
     },
     row::{self, NodeEventRow},
     unit::Time,
@@ -121,6 +121,7 @@ impl Pair {
             key_log: true,
             early_data: false,
             initial_window_bytes: None,
+            pool_order: PoolOrder::Random,
         };
         let server_address = free_address();
         Self {

@@ -79,6 +79,9 @@ pub struct Reply {
     pub requests: u64,
     /// Server: live connections of clients.
     pub connections: u64,
+    /// Server: clients that have not acknowledged the newest announcement, by their addresses.
+    #[serde(default)]
+    pub unheard: Vec<String>,
     /// Server: how far a migration is; `None` before it takes part in one.
     #[serde(default)]
     pub migration: Option<MigrationStatus>,

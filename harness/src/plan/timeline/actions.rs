@@ -15,6 +15,7 @@ pub(super) fn action(
 ) -> Option<Action> {
     let given = [
         ("announce", spec.announce.is_some()),
+        ("barrier", spec.barrier.is_some()),
         ("checkpoint", spec.checkpoint.is_some()),
         ("restore", spec.restore.is_some()),
         ("migrate", spec.migrate.is_some()),
@@ -39,6 +40,10 @@ pub(super) fn action(
         server(context, &a.node, &["announce".into(), "node".into()], complain)?;
         let address = host(context, &a.to, &["announce".into(), "to".into()], complain)?;
         return Some(Action::Announce { node: a.node.clone(), address });
+    }
+    if let Some(b) = &spec.barrier {
+        server(context, &b.node, &["barrier".into(), "node".into()], complain)?;
+        return Some(Action::Barrier { node: b.node.clone(), deadline: b.deadline });
     }
     if let Some(c) = &spec.checkpoint {
         node(context, &c.node, &["checkpoint".into(), "node".into()], complain)?;

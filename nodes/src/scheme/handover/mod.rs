@@ -14,7 +14,7 @@
 mod machine;
 mod pulse;
 
-use super::quic::HANDSHAKE_TIMEOUT;
+use super::{announced, quic::HANDSHAKE_TIMEOUT};
 use crate::{
     client::{Body, Client, Link, Route, Router},
     server::RELEASED,
@@ -120,7 +120,9 @@ impl<'a> Driver<'a> {
         loop {
             let commands = tokio::select! {
                 Some(Ok(update)) = addresses.next() => match update {
-                    noq_proto::n0_nat_traversal::Event::AddressAdded(address) => {
+                    noq_proto::n0_nat_traversal::Event::AddressAdded(address)
+                        if announced::is_welcome(self.client, &old.connection, address) =>
+                    {
                         self.client.events.now(event::ANNOUNCEMENT, address.to_string());
                         self.machine.announced(address)
                     }

@@ -15,7 +15,10 @@
 //! A silent old path stays formally open until a detection succeeds: noq refuses to close the last
 //! path, and PATH_ABANDON could not be delivered before anyway.
 
-use super::ladder::Schedule;
+use super::super::{
+    detector::{Detector, Refusal},
+    ladder::Schedule,
+};
 use noq::PathId;
 use std::{
     net::SocketAddr,
@@ -24,9 +27,6 @@ use std::{
 
 /// Pause before a path that was lost for no known reason is opened again.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
-
-/// A rung that is later than this moves all later ones.
-const LATE: Duration = Duration::from_millis(50);
 
 /// What the driver is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,15 +45,6 @@ pub(super) enum Command {
     Close(PathId),
     /// Note that the old server has fallen silent on this interface.
     Silent(usize),
-}
-
-/// Why a path could not be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The peer's connection ids are not here yet: try again soon.
-    Later,
-    /// No path id is left: probes that are open must do.
-    Exhausted,
 }
 
 /// The scheme's state on one connection.
@@ -79,22 +70,6 @@ struct Interface {
     detector: Option<Detector>,
     /// Not before this time is a lost path opened again.
     reopen_at: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Detector {
-    remote: SocketAddr,
-    schedule: Schedule,
-    started: Instant,
-    /// The next rung.
-    next: u32,
-    probes: Vec<Probe>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Probe {
-    id: PathId,
-    until: Option<Instant>,
 }
 
 impl Machine {
@@ -171,7 +146,7 @@ impl Machine {
                 }
             }
             if let Some(detector) = &mut f.detector {
-                detector.expire(now, &mut commands);
+                commands.extend(detector.expire(now).into_iter().map(Command::Close));
                 if detector.is_due(now) {
                     let (remote, probe) = (detector.remote, target.is_some());
                     commands.push(Command::Open { interface: index, remote, probe });
@@ -191,31 +166,15 @@ impl Machine {
     pub(super) fn opened(&mut self, interface: usize, id: PathId, now: Instant) {
         self.ids_left = self.ids_left.saturating_sub(1);
         let (count, left) = (self.interfaces.len() as u32, self.ids_left);
-        let Some(detector) = self.detector(interface) else { return };
-        let kept = detector.schedule.kept(detector.next);
-        // After a stall of this process the missed rungs must not go out in one burst.
-        let late =
-            detector.rung_time().map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-        if late > LATE {
-            detector.started += late;
+        if let Some(detector) = self.detector(interface) {
+            detector.opened(id, left < count, now);
         }
-        detector.next += 1;
-        if left < count {
-            // From here on only noq's own repetitions probe, so this path must stay.
-            detector.schedule = Schedule::Join;
-        }
-        let until = kept.filter(|_| left >= count).map(|kept| now + kept);
-        detector.probes.push(Probe { id, until });
     }
 
     /// A path could not be opened as commanded.
     pub(super) fn refused(&mut self, interface: usize, why: Refusal) {
-        let Some(detector) = self.detector(interface) else { return };
-        if why == Refusal::Exhausted {
-            for probe in &mut detector.probes {
-                probe.until = None;
-            }
-            detector.next += 1;
+        if let Some(detector) = self.detector(interface) {
+            detector.refused(why);
         }
     }
 
@@ -246,7 +205,7 @@ impl Machine {
     pub(super) fn abandoned(&mut self, id: PathId, now: Instant) {
         for f in &mut self.interfaces {
             if let Some(detector) = &mut f.detector {
-                detector.probes.retain(|probe| probe.id != id);
+                detector.abandoned(id);
             }
             if f.serving.take_if(|path| *path == id).is_some() {
                 f.reopen_at = Some(now + REOPEN_PAUSE);
@@ -274,37 +233,16 @@ impl Machine {
 impl Interface {
     fn detect(&mut self, remote: SocketAddr, schedule: Schedule, now: Instant) {
         self.reopen_at = None;
-        self.detector = Some(Detector { remote, schedule, started: now, next: 0, probes: vec![] });
+        self.detector = Some(Detector::new(remote, schedule, now));
     }
 
     fn probes(&self, id: PathId) -> bool {
-        self.detector.as_ref().is_some_and(|d| d.probes.iter().any(|probe| probe.id == id))
-    }
-}
-
-impl Detector {
-    fn rung_time(&self) -> Option<Instant> {
-        self.schedule.rung(self.next).map(|offset| self.started + offset)
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.rung_time().is_some_and(|time| time <= now)
-    }
-
-    fn next_time(&self) -> Option<Instant> {
-        let expiry = self.probes.iter().filter_map(|probe| probe.until);
-        expiry.chain(self.rung_time()).min()
-    }
-
-    fn expire(&mut self, now: Instant, commands: &mut Vec<Command>) {
-        let expired = |probe: &Probe| probe.until.is_some_and(|until| until <= now);
-        commands.extend(self.probes.iter().filter(|p| expired(p)).map(|p| Command::Close(p.id)));
-        self.probes.retain(|probe| !expired(probe));
+        self.detector.as_ref().is_some_and(|detector| detector.has(id))
     }
 }
 
 fn close_probes(detector: Option<Detector>, keep: Option<PathId>, commands: &mut Vec<Command>) {
-    let probes = detector.into_iter().flat_map(|d| d.probes).map(|probe| probe.id);
+    let probes = detector.into_iter().flat_map(Detector::into_probes);
     commands.extend(probes.filter(|id| Some(*id) != keep).map(Command::Close));
 }
 

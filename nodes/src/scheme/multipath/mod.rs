@@ -8,7 +8,7 @@
 //! |---|---|
 //! | MIGRATION frame | ADD_ADDRESS of n0's QUIC NAT traversal extension |
 //! | the path that received the frame ends | the path whose ADD_ADDRESS counter went up is closed |
-//! | active detection path: adds a path again and again | `open_path` to the new address at each rung of the [`ladder`] |
+//! | active detection path: adds a path again and again | `open_path` to the new address at each rung of the [`ladder`](super::ladder) |
 //! | continuation path until the server ceases to respond | no packet for max(3 PTO, 300 ms) |
 //! | additional detection path | the same, with a fresh ladder |
 //! | both paths in use again | one established path per interface; every other probe is closed |
@@ -17,28 +17,29 @@
 //! open until a detection succeeds. Path ids are never reused and limited, so the ladder counts
 //! them. Data in flight on a closed path is sent again only three PTO after the peer has answered
 //! the PATH_ABANDON, so the body resumes about 0.2 to 0.3 s after a detection although the new
-//! path carries data at once. noq repeats unanswered challenges by itself; see [`ladder`].
+//! path carries data at once. noq repeats unanswered challenges by itself; see [`ladder`](super::ladder).
 //!
 //! The decisions are in [`machine`]; this module carries them out.
 
-mod ladder;
 mod machine;
 mod silence;
 
+use super::{announced, detector};
 use crate::{
-    client::{Body, Client, Failure},
+    client::{Body, Client, Failure, Link},
     socket::NodeSocket,
     transport::PATH_IDS,
 };
 use anyhow::Result;
 use futures_util::StreamExt;
 use limosa_record::row::event;
-use machine::{Command, Machine, Refusal};
-use noq::{Connection, FourTuple, PathError, PathEvent, PathId, PathStatus};
+use machine::{Command, Machine};
+use noq::{Connection, PathEvent, PathId};
 use silence::Silence;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -53,7 +54,7 @@ pub(super) async fn run(client: &Client, body: &mut Body) -> Result<()> {
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let endpoint = &client.endpoint(NodeSocket::bind(SocketAddr::new(wildcard, 0), first)?)?;
-    let beside = async |connection: &Connection| Driver::new(client, connection).follow().await;
+    let beside = async |link: &Arc<Link>| Driver::new(client, &link.connection).follow().await;
     super::quic::work(client, body, endpoint, beside).await
 }
 
@@ -114,6 +115,10 @@ impl<'a> Driver<'a> {
     }
 
     fn announced(&mut self, address: SocketAddr) {
+        if !announced::is_welcome(self.client, self.connection, address) {
+            return;
+        }
+        announced::acknowledge(self.connection, address);
         let interface = self.arrival();
         let detail = format!("{address} arrived on {}", self.name(interface));
         self.client.events.now(event::ANNOUNCEMENT, detail);
@@ -171,27 +176,14 @@ impl<'a> Driver<'a> {
     }
 
     fn open(&mut self, interface: usize, remote: SocketAddr, probe: bool) {
-        let local = self.client.config.local.get(interface).copied();
-        let opening =
-            self.connection.open_path(FourTuple::new(remote, local), PathStatus::Available);
-        match opening.path_id() {
-            Some(id) => {
+        match detector::open(self.client, self.connection, interface, remote) {
+            Ok(id) => {
                 self.machine.opened(interface, id, Instant::now());
                 if probe {
                     self.client.events.now(event::PROBE, self.describe(id));
                 }
             }
-            None => {
-                // A rejected open is ready at once.
-                let why = match futures_util::FutureExt::now_or_never(opening) {
-                    Some(Err(PathError::RemoteCidsExhausted)) => Refusal::Later,
-                    _ => Refusal::Exhausted,
-                };
-                if why == Refusal::Exhausted {
-                    tracing::warn!(interface, %remote, "no path can be opened");
-                }
-                self.machine.refused(interface, why);
-            }
+            Err(why) => self.machine.refused(interface, why),
         }
     }
 

@@ -1,0 +1,87 @@
+//! One path follows a server that CRIU moves: the schemes between QUIC and multipath.
+
+use crate::text;
+use limosa_record::{
+    dir::RunDir,
+    row::{self, EventRow, RequestRow, TrialRow, event},
+};
+use std::{fs, process::Command};
+
+const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/casu-2022.yaml");
+
+/// A server moves for a second while a client sends 20 requests per second, and later comes back.
+fn experiment() -> String {
+    format!(
+        "version: 1
+topology: {TOPOLOGY}
+repetitions: 1
+time_limit: 60s
+workload:
+  requests:
+    objects: {{count: 10, size: 1KB}}
+    arrivals: {{every: 50ms}}
+    duration: 9s
+variants:
+  proactive: {{scheme: proactive}}
+  reactive: {{scheme: reactive}}
+  pool: {{scheme: pool, transport: {{pool_order: listed}}}}
+timeline:
+  - at: 500ms
+    announce: {{node: server, to: server-b}}
+    name: there
+  - after: there
+    barrier: {{node: server, deadline: 1s}}
+  - at: 1500ms
+    checkpoint: {{node: server, as: image}}
+  - after: image + 1s
+    restore: {{from: image, on: server-b}}
+    name: away
+  - after: away + 2s
+    announce: {{node: server, to: server-a}}
+  - after: away + 3s
+    checkpoint: {{node: server, as: second}}
+  - after: second + 500ms
+    restore: {{from: second, on: server-a}}
+"
+    )
+}
+
+#[test]
+#[ignore = "needs root and /dev/net/tun"]
+fn one_path_follows_a_server_there_and_back_again() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    fs::write(folder.path().join("move.yaml"), experiment()).expect("write the experiment");
+    let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
+        .args(["run", "move.yaml", "--on", "host", "--links", "user"])
+        .current_dir(folder.path())
+        .output()
+        .expect("start limosa");
+    let run = RunDir::new(folder.path().join("results/move/latest"));
+    let trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");
+    assert_eq!(trials.len(), 3, "{}", text(&output));
+    let requests: Vec<RequestRow> = row::read(&run.requests()).expect("requests.csv");
+    let events: Vec<EventRow> = row::read(&run.events()).expect("events.csv");
+    for trial in &trials {
+        assert_eq!(trial.status, "ok", "{}: {}", trial.variant, text(&output));
+        assert_eq!((trial.reconnects, trial.requests_failed), (Some(0), Some(0)), "{trial:?}");
+        assert!(requests.iter().filter(|r| r.variant == trial.variant).count() >= 175);
+        let of = |source: &str, event: &str| -> Vec<&EventRow> {
+            let wanted = |e: &&EventRow| {
+                e.variant == trial.variant && e.source == source && e.event == event
+            };
+            events.iter().filter(wanted).collect()
+        };
+        let paths = of("client", event::PATH_ESTABLISHED);
+        assert_eq!(paths.len(), 2, "{}: {paths:?}", trial.variant);
+        let restores = of("harness", "restore");
+        for (path, restore) in paths.iter().zip(&restores) {
+            let late_s = (path.started_ns - restore.done_ns.expect("an end")) as f64 / 1e9;
+            eprintln!("{}: a path {late_s:.3} s after the restore", trial.variant);
+            // The pool's turns double; all others look again after 100 ms.
+            assert!(trial.variant == "pool" || late_s < 0.6, "{}: {late_s} s", trial.variant);
+        }
+        for barrier in of("harness", "barrier") {
+            assert!(barrier.detail.contains("all clients"), "{barrier:?}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Following the server with one path: the schemes between plain QUIC and multipath.
+//!
+//! | scheme | machine | from |
+//! |---|---|---|
+//! | `proactive`, `reactive` | [`explicit`] | Conforti, Puliafito et al. 2022; Casu's extension of mvfst |
+//! | `pool` | [`pool`] | Casu |
+//!
+//! What all of them share, and what it costs:
+//!
+//! | original | here | cost |
+//! |---|---|---|
+//! | SERVER_MIGRATION, POOL_MIGRATION_ADDRESS | ADD_ADDRESS of n0's QUIC NAT traversal extension | – |
+//! | application data goes to the new address before it is validated | noq sends a PATH_CHALLENGE there; data follows its answer (RFC 9000, section 9) | one round trip |
+//! | data is sent again at once on the new path | noq sends again what an abandoned path lost 3 PTO after the peer has answered PATH_ABANDON, and a tail at the next PTO | up to 0.3 s for what was under way |
+//! | a probe timeout resets congestion control, and sets it back when the old server speaks | each path has its own | – |
+//! | probes 100 ms apart, doubling | the [ladder](super::ladder) of the settings | – |
+//! | a validation that fails closes the connection | the old path stays | – |
+//!
+//! noq tells no application about probe timeouts; see [`timeout`]. Each scheme is a [`Machine`]
+//! without sockets; this module carries out what it says.
+
+mod explicit;
+mod pool;
+mod timeout;
+
+use super::{announced, detector, detector::Detector, ladder::Schedule};
+use crate::{
+    client::{Body, Client, Failure, Link},
+    random::Random,
+    socket::NodeSocket,
+    transport::PATH_IDS,
+};
+use anyhow::Result;
+use futures_util::StreamExt;
+use limosa_record::{
+    node::{PoolOrder, Scheme},
+    row::event,
+};
+use noq::{PathEvent, PathId};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use timeout::{ProbeTimeout, Sign};
+
+/// How often the path is looked at.
+const TICK: Duration = Duration::from_millis(5);
+
+/// What a scheme wants done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    /// Look for the server there, again and again, and for nobody elsewhere.
+    Search(SocketAddr),
+    /// Look for it there, once and with noq's own repetitions, and for nobody elsewhere.
+    Try(SocketAddr),
+    /// Look for it no longer.
+    Stop,
+}
+
+/// The decisions of one scheme, without sockets and clocks.
+trait Machine {
+    /// The server said that it will be, or may be, at this address.
+    fn announced(&mut self, address: SocketAddr) -> Option<Command>;
+    /// A packet came from where the server is.
+    fn heard(&mut self) -> Option<Command>;
+    /// An answer is waited for, and a probe timeout has passed without a packet.
+    fn timeout(&mut self, now: Instant) -> Option<Command>;
+    /// Time passes.
+    fn tick(&mut self, now: Instant) -> Option<Command>;
+    /// The server has answered from this address; the path leads there now.
+    fn moved(&mut self, address: SocketAddr);
+}
+
+/// Works over one path from the first interface, and follows the server.
+pub(super) async fn run(client: &Client, body: &mut Body) -> Result<()> {
+    let wildcard = match client.config.connect {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let first = client.config.local.first().copied();
+    let socket = NodeSocket::bind(SocketAddr::new(wildcard, 0), first)?;
+    let endpoint = &client.endpoint(socket)?;
+    let beside = async |link: &Arc<Link>| Driver::new(client, link).follow().await;
+    super::quic::work(client, body, endpoint, beside).await
+}
+
+fn machine(client: &Client, home: SocketAddr) -> Box<dyn Machine> {
+    let transport = &client.config.transport;
+    match transport.scheme {
+        Scheme::Pool => {
+            let random = match transport.pool_order {
+                PoolOrder::Random => Some(Random::new(transport.seed, "pool")),
+                PoolOrder::Listed => None,
+            };
+            Box::new(pool::Pool::new(home, random))
+        }
+        other => Box::new(explicit::Explicit::new(other == Scheme::Proactive)),
+    }
+}
+
+/// Carries out a machine's commands on one connection.
+struct Driver<'a> {
+    client: &'a Client,
+    link: &'a Link,
+    machine: Box<dyn Machine>,
+    timeout: ProbeTimeout,
+    /// The path that is used.
+    home: PathId,
+    search: Option<Detector>,
+    /// Path ids that may still be spent on probes.
+    ids_left: u32,
+}
+
+impl<'a> Driver<'a> {
+    fn new(client: &'a Client, link: &'a Link) -> Self {
+        let path = link.connection.path(PathId::ZERO);
+        let remote = path.and_then(|path| path.remote_address().ok());
+        let remote = remote.unwrap_or(client.config.connect);
+        Self {
+            client,
+            link,
+            machine: machine(client, remote),
+            timeout: ProbeTimeout::default(),
+            home: PathId::ZERO,
+            search: None,
+            // The id of the handshake's path is spent.
+            ids_left: PATH_IDS - 1,
+        }
+    }
+
+    /// Follows the server for as long as the connection lives; its end is the workload's affair.
+    async fn follow(mut self) -> Failure {
+        let mut paths = self.link.connection.path_events();
+        let mut addresses = self.link.connection.nat_traversal_updates();
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            let command = tokio::select! {
+                Some(Ok(event)) = paths.next() => self.path_event(event),
+                Some(Ok(update)) = addresses.next() => match update {
+                    noq_proto::n0_nat_traversal::Event::AddressAdded(address) => {
+                        self.announced(address)
+                    }
+                    _ => None,
+                },
+                _ = tick.tick() => self.tick(),
+            };
+            if let Some(command) = command {
+                self.carry_out(command);
+            }
+            self.probe();
+        }
+    }
+
+    fn announced(&mut self, address: SocketAddr) -> Option<Command> {
+        if !announced::is_welcome(self.client, &self.link.connection, address) {
+            return None;
+        }
+        self.client.events.now(event::ANNOUNCEMENT, address.to_string());
+        announced::acknowledge(&self.link.connection, address);
+        self.machine.announced(address)
+    }
+
+    fn tick(&mut self) -> Option<Command> {
+        let now = Instant::now();
+        let sign = self.link.connection.path_stats(self.home).map(|stats| {
+            let owes = self.link.outstanding() > 0;
+            self.timeout.look(stats.udp_rx.datagrams, owes, stats.rtt, now)
+        });
+        let command = match sign {
+            Some(Sign::Heard) => self.machine.heard(),
+            Some(Sign::Timeout) => self.machine.timeout(now),
+            Some(Sign::Nothing) | None => None,
+        };
+        command.or_else(|| self.machine.tick(now))
+    }
+
+    fn path_event(&mut self, event: PathEvent) -> Option<Command> {
+        match event {
+            PathEvent::Established { id, .. } => self.established(id),
+            PathEvent::Abandoned { id, reason, .. } => {
+                tracing::info!(%id, ?reason, "path abandoned");
+                if let Some(search) = &mut self.search {
+                    search.abandoned(id);
+                }
+            }
+            PathEvent::Discarded { .. } => self.ids_left += 1,
+            _ => {}
+        }
+        None
+    }
+
+    /// The server has answered a probe: that path is the one from now on.
+    fn established(&mut self, id: PathId) {
+        if id == self.home {
+            return;
+        }
+        let Some(search) = self.search.take_if(|search| search.has(id)) else {
+            return self.close(id);
+        };
+        let remote = search.remote;
+        self.client.events.now(event::PATH_ESTABLISHED, format!("path {id} to {remote}"));
+        if let Some(path) = self.link.connection.path(id) {
+            self.client.meter.track(0, path);
+        }
+        let old = std::mem::replace(&mut self.home, id);
+        search.into_probes().chain([old]).filter(|other| *other != id).for_each(|p| self.close(p));
+        self.timeout = ProbeTimeout::default();
+        self.machine.moved(remote);
+    }
+
+    fn carry_out(&mut self, command: Command) {
+        let (remote, schedule) = match command {
+            Command::Search(remote) => {
+                (Some(remote), Schedule::from(self.client.config.transport.ladder))
+            }
+            Command::Try(remote) => (Some(remote), Schedule::Join),
+            Command::Stop => (None, Schedule::Join),
+        };
+        for id in self.search.take().into_iter().flat_map(Detector::into_probes) {
+            self.close(id);
+        }
+        self.search = remote.map(|remote| Detector::new(remote, schedule, Instant::now()));
+    }
+
+    /// Opens and closes probes as the search wants it.
+    fn probe(&mut self) {
+        let now = Instant::now();
+        let Some(search) = &mut self.search else { return };
+        let expired = search.expire(now);
+        if search.is_due(now) {
+            match detector::open(self.client, &self.link.connection, 0, search.remote) {
+                Ok(id) => {
+                    self.ids_left = self.ids_left.saturating_sub(1);
+                    search.opened(id, self.ids_left < 1, now);
+                    let detail = format!("path {id} to {}", search.remote);
+                    self.client.events.now(event::PROBE, detail);
+                }
+                Err(why) => search.refused(why),
+            }
+        }
+        expired.into_iter().for_each(|id| self.close(id));
+    }
+
+    fn close(&self, id: PathId) {
+        let Some(path) = self.link.connection.path(id) else { return };
+        match path.close() {
+            Ok(()) => self.client.events.now(event::PATH_CLOSED, format!("path {id}")),
+            Err(error) => tracing::warn!(%error, %id, "cannot close path"),
+        }
+    }
+}
