@@ -91,6 +91,7 @@ impl Truth {
             reconnects: random.below(3),
             longest_gap_ns: random.one_in(2).then(|| random.below(1 << 34) as i64),
             requests: None,
+            playback: None,
         });
         let why = ["no", "comma, \"quote\"\n  see: x"][random.below(2) as usize];
         let status = ["failed", "timeout"][random.below(2) as usize];
@@ -138,6 +139,8 @@ impl Truth {
             machine: None,
             links: LinkReadings::default(),
             servers: Vec::new(),
+            file_matches: None,
+            transfer: None,
             outcome: self.outcome.clone(),
         };
         collect::record(plan, &finished, Some(BODY))
@@ -288,7 +291,7 @@ async fn round(
     let work = run::run(plan, run, fake, throttle, &progress, told);
     let whole = |ending: Result<Ending>| ending.unwrap() != Ending::Interrupted;
     match blow {
-        Some(Blow::Kill(ms)) => match tokio::time::timeout(Duration::from_millis(ms), work).await {
+        Some(Blow::Kill(ms)) => match timeout(Duration::from_millis(ms), work).await {
             Ok(ending) => whole(ending),
             Err(_) => {
                 kill_while_writing(run, fake);
