@@ -17,6 +17,10 @@ use std::{
 /// The largest file that is read; a topology of a thousand nodes has 200 kB.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
+/// Most brackets that are open at a time. The reader of YAML takes time with the square of them: half
+/// a minute for a hundred thousand.
+const MAX_DEPTH: usize = 200;
+
 /// A file that was read, kept so that later checks can point into it.
 #[derive(Debug, Clone)]
 pub struct Document<T> {
@@ -199,6 +203,11 @@ fn load<T: DeserializeOwned + Shaped>(path: &Path) -> Result<Document<T>, SpecEr
     if text.trim().is_empty() {
         return Err(failed("is empty".into(), ""));
     }
+    if let Some(location) = too_deep(&text) {
+        let message =
+            format!("brackets are open in each other here, more than {MAX_DEPTH} of them");
+        return Err(SpecError(vec![problem_at(path, &text, Some(location), message, None)]));
+    }
     let unique = Unique.deserialize(serde_yaml::Deserializer::from_str(&text));
     match unique.and_then(|()| serde_yaml::from_str(&text)) {
         Ok(value) => {
@@ -211,6 +220,7 @@ fn load<T: DeserializeOwned + Shaped>(path: &Path) -> Result<Document<T>, SpecEr
             check_version(path, &text)?;
             let location = e.location().map(|l| Location { line: l.line(), column: l.column() });
             let (message, hint) = yaml_message(&e.to_string());
+            let location = location.or_else(|| culprit(&message, &text));
             Err(SpecError(vec![problem_at(path, &text, location, message, hint)]))
         }
     }
@@ -265,11 +275,54 @@ fn check_version(path: &Path, text: &str) -> Result<(), SpecError> {
     }
 }
 
+/// Where more brackets are open than any file has, in quotes or out of them.
+fn too_deep(text: &str) -> Option<Location> {
+    let mut depth = 0_usize;
+    for (text, line) in text.lines().zip(1..) {
+        for (c, column) in text.chars().zip(1..) {
+            match c {
+                '[' | '{' => depth += 1,
+                ']' | '}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth > MAX_DEPTH {
+                return Some(Location { line, column });
+            }
+        }
+    }
+    None
+}
+
+/// Where the two things stand that the reader refuses without a place: aliases that unfold to too
+/// much, and a second document.
+fn culprit(message: &str, text: &str) -> Option<Location> {
+    let alias = |line: &str| line.find('*').filter(|at| !line[..*at].contains('#'));
+    let lines = || text.lines().zip(1..);
+    if message.contains("aliases") {
+        let found = lines().find_map(|(text, line)| Some((line, alias(text)?)));
+        return found.map(|(line, at)| Location { line, column: at + 1 });
+    }
+    // Else what stands first, at the very left, is a whole document by itself.
+    let content = |text: &str| !text.trim().is_empty() && !text.starts_with('#');
+    let first = lines().find(|(text, _)| content(text))?.1;
+    let ends = |text: &str| text.starts_with("---") || text.starts_with("...");
+    let second = lines().filter(|(text, line)| ends(text) && *line > first).last();
+    Some(Location { line: second.map_or(first, |(_, line)| line), column: 1 })
+}
+
 /// Says it in the user's words: the position is shown in its own way, a list of what would have
 /// been right becomes the hint, and the names of our own types mean nothing to anybody.
 fn yaml_message(full: &str) -> (String, Option<String>) {
     let message = full.rsplit_once(" at line ").map_or(full, |(head, _)| head);
     let message = message.replace("unknown variant", "unknown value");
+    if message.contains("repetition limit") {
+        return ("its aliases unfold to too much".into(), Some("write it out".into()));
+    }
+    if message.contains("more than one document") {
+        let hint = "a line with `---` or `...` ends one, and so does a value that is no mapping";
+        let hint = Some(hint.to_owned());
+        return ("there is more than one document in it".into(), hint);
+    }
     if let Some((head, expected)) = message.split_once(", expected one of ") {
         return (head.into(), Some(format!("one of {expected}")));
     }
