@@ -142,8 +142,6 @@ impl Truth {
             machine: None,
             links: LinkReadings::default(),
             servers: Vec::new(),
-            file_matches: None,
-            transfer: None,
             outcome: self.outcome.clone(),
         };
         collect::record(plan, &finished, Some(BODY))
