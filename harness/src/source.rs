@@ -1,7 +1,7 @@
 //! The body that clients download: seeded random bytes in a file, and their SHA-256.
 
 use anyhow::Context;
-use limosa_record::{dir::name, fault};
+use limosa_record::{dir::name, fault, random::SplitMix64};
 use sha2::{Digest, Sha256};
 use std::{
     fs::File,
@@ -11,8 +11,7 @@ use std::{
 
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Writes `bytes` bytes of the SplitMix64 sequence (Steele, Lea, Flood 2014) that starts at
-/// `seed`, and returns their SHA-256 in hexadecimal.
+/// Writes `bytes` bytes of the [`SplitMix64`] sequence that starts at `seed`, and returns their SHA-256 in hexadecimal.
 ///
 /// # Errors
 /// When the file cannot be written, a full disk for example.
@@ -22,14 +21,10 @@ pub fn create(path: &Path, bytes: u64, seed: u64) -> anyhow::Result<String> {
         let mut file = File::create(path)?;
         let mut hash = Sha256::new();
         let mut chunk = vec![0_u8; CHUNK_BYTES];
-        let (mut state, mut left) = (seed, bytes);
+        let (mut random, mut left) = (SplitMix64(seed), bytes);
         while left > 0 {
             for word in chunk.chunks_exact_mut(8) {
-                state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                let mut z = state;
-                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-                word.copy_from_slice(&(z ^ (z >> 31)).to_le_bytes());
+                word.copy_from_slice(&random.next().to_le_bytes());
             }
             let length = usize::try_from(left).map_or(CHUNK_BYTES, |l| l.min(CHUNK_BYTES));
             file.write_all(&chunk[..length])?;

@@ -12,7 +12,7 @@ use crate::{
     plan::{Action, Plan, TrialPlan, VariantPlan, WorkloadPlan},
     run::{Laboratory, Phase, TrialRecord},
     source,
-    spec::{Expect, Role},
+    spec::Role,
     sys::{
         criu::{Criu, DumpReport},
         machine, packet_cost,
@@ -25,7 +25,7 @@ use crate::{
 use anyhow::{Context, Result, anyhow, bail};
 use limosa_record::{
     clock, fault,
-    node::{MigrationStatus, Request},
+    node::MigrationStatus,
     row::{CalibrationRow, RowFile, TrialRow},
 };
 use serde::Serialize;
@@ -36,21 +36,18 @@ use std::{
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::spawn_blocking,
-    time::{sleep, timeout},
+    time::sleep,
 };
 
 mod capacity;
 mod collect;
 mod config;
 mod push;
-
-/// How long a client may take to end after it has closed its connections.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+mod serve;
 
 /// This machine's kernel as a laboratory.
 #[derive(Debug)]
@@ -108,6 +105,29 @@ struct Finished<'a> {
     servers: Vec<ServerReport>,
     /// `Err` holds status and reason.
     outcome: std::result::Result<(), (&'static str, String)>,
+}
+
+impl<'a> Finished<'a> {
+    /// Nothing is known yet.
+    fn new(trial: &'a TrialPlan, variant: &'a VariantPlan, folder: &'a Path) -> Self {
+        Self {
+            trial,
+            variant,
+            folder,
+            started_ns: clock::now_ns(),
+            zero_ns: None,
+            calibration: Vec::new(),
+            steps: Vec::new(),
+            dumps: Vec::new(),
+            moves: Vec::new(),
+            transfer: None,
+            file_matches: None,
+            machine: None,
+            links: LinkReadings::default(),
+            servers: Vec::new(),
+            outcome: Ok(()),
+        }
+    }
 }
 
 impl Host {
@@ -227,57 +247,6 @@ impl Host {
         Ok(end)
     }
 
-    /// Servers and a client, until the client has ended.
-    async fn serve(
-        &self,
-        finished: &mut Finished<'_>,
-        lab: &Lab,
-        begun: &mut Mark,
-        phase: &dyn Fn(Phase),
-    ) -> Result<Middle> {
-        let (trial, variant, folder) = (finished.trial, finished.variant, finished.folder);
-        let (client_name, _) = self.node_of(Role::Client)?;
-        let mut nodes = Vec::new();
-        for (name, node) in &self.plan.nodes {
-            let (working, kept) = (self.desk(trial).join(name), folder.join(name));
-            let config = self.config(name, node.role, trial, variant, &working)?;
-            let start = Node::start(&self.program, name, &node.on, &working, &kept, &config, lab);
-            nodes.push(Rc::new(start.await?));
-        }
-        let client = nodes.iter().find(|n| n.name() == client_name).context("no client")?.clone();
-        let links = lab.readings(&variant.timeline)?;
-        // What the machine did while nodes started is no matter of the download.
-        *begun = self.machine.mark();
-        phase(Phase::Handshake);
-        let zero_ns = client.ask(lab, &Request::Start).await?.handshake_started_ns;
-        let zero_ns = zero_ns.context("the client does not say when its handshake started")?;
-        finished.zero_ns = Some(zero_ns);
-        let scene = self.scene(finished, lab, nodes);
-        phase(Phase::Download);
-        let end = self.until_the_end(finished, &scene, client.ended(), zero_ns, phase).await;
-        self.take_readings(finished, lab, begun, &links, end.is_ok())?;
-        finished.moves = scene.moves.take();
-        let of_moves = finished.moves.iter().filter_map(|m| m.dump.clone());
-        finished.dumps = scene.dumps.take().into_iter().chain(of_moves).collect();
-        let nodes = scene.nodes.take();
-        for node in nodes.iter().filter(|n| n.name() != client_name) {
-            if variant.copies().next().is_some() && !node.was_killed() && end.is_ok() {
-                finished.servers.extend(server_report(node, lab).await);
-            }
-            let state = node.stop(lab).await?;
-            if let (Some(expect), Ok(Middle::Over(_))) = (self.plan.expect.get(node.name()), &end) {
-                check_end(node, expect, state)?;
-            }
-        }
-        if !matches!(end, Ok(Middle::Over(_))) {
-            client.kill().await?;
-        }
-        if let (Ok(Middle::Over(state)), Some(expect)) = (&end, self.plan.expect.get(client_name)) {
-            check_end(&client, expect, *state)?;
-        }
-        end
-    }
-
     fn scene<'a>(
         &'a self,
         finished: &Finished<'_>,
@@ -342,7 +311,7 @@ impl Host {
         let end = tokio::select! {
             _ = interrupted.wait_for(|i| *i) => Ok(Middle::Interrupted),
             state = workload => state.map(Middle::Over),
-            error = timeline => Err(root_cause(scene.node(client).ok(), error).await),
+            error = timeline => Err(serve::root_cause(scene.node(client).ok(), error).await),
             why = scene.early_end(client) => Err(anyhow!(why)),
             why = scene.lab.failed() => Err(anyhow!(why)),
             () = sleep(self.plan.time_limit.as_duration()) => Ok(Middle::TimeLimit),
@@ -373,43 +342,11 @@ impl Host {
     }
 }
 
-/// A step may fail only because the client is just ending, which then is the reason.
-async fn root_cause(client: Option<Rc<Node>>, error: anyhow::Error) -> anyhow::Error {
-    let Some(client) = client else { return error };
-    match timeout(LAST_WORDS, client.ended()).await {
-        Ok(Ok(state)) if !state.success() => {
-            anyhow!("{}\n  then: {error:#}", client.early_end(Ok(state)))
-        }
-        _ => error,
-    }
-}
-
 /// What a server held when the client had ended.
 #[derive(Debug, Clone)]
 struct ServerReport {
     name: String,
     migration: Option<MigrationStatus>,
-}
-
-/// Has a server write down what it holds. One that does not answer any more has nothing to say.
-async fn server_report(node: &Node, lab: &Lab) -> Option<ServerReport> {
-    let reply = node.ask(lab, &Request::Objects).await.ok()?;
-    Some(ServerReport { name: node.name().into(), migration: reply.migration })
-}
-
-fn check_end(node: &Node, expect: &Expect, state: ExitState) -> Result<()> {
-    let (good, wish) = match (expect.exited, expect.signaled) {
-        (Some(code), _) => (state == ExitState::Exited(code), format!("{{exited: {code}}}")),
-        (_, Some(signal)) => {
-            (state == ExitState::Signaled(signal), format!("{{signaled: {signal}}}"))
-        }
-        (None, None) => (true, String::new()),
-    };
-    if good {
-        return Ok(());
-    }
-    let name = node.name();
-    bail!(node.told(format!("node `{name}` {state}, expected `{name}: {wish}`")))
 }
 
 /// Each trial has a thread of its own, so that what waits for the kernel in one of them does not
@@ -454,24 +391,7 @@ impl Host {
         folder: &Path,
         phase: &dyn Fn(Phase),
     ) -> Option<TrialRecord> {
-        let variant = &self.plan.variants[&trial.variant];
-        let mut finished = Finished {
-            trial,
-            variant,
-            folder,
-            started_ns: clock::now_ns(),
-            zero_ns: None,
-            calibration: Vec::new(),
-            steps: Vec::new(),
-            dumps: Vec::new(),
-            moves: Vec::new(),
-            transfer: None,
-            file_matches: None,
-            machine: None,
-            links: LinkReadings::default(),
-            servers: Vec::new(),
-            outcome: Ok(()),
-        };
+        let mut finished = Finished::new(trial, &self.plan.variants[&trial.variant], folder);
         let phase = &|now: Phase| {
             tracing::info!(variant = trial.variant, repetition = trial.repetition, "{now}");
             // Here it can only hang or die.

@@ -2,6 +2,7 @@
 //! second, and each error says where.
 
 use limosa::{plan, spec};
+use limosa_record::random::SplitMix64;
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -10,15 +11,11 @@ use std::{
 
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
+struct Random(SplitMix64);
 
 impl Random {
     fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n.max(1) as u64) as usize
+        self.0.below(n.max(1) as u64) as usize
     }
 
     fn pick<'t, T>(&mut self, all: &'t [T]) -> &'t T {
@@ -164,7 +161,7 @@ fn mutate(count: usize) {
     fs::create_dir_all(at("topologies")).unwrap();
     fs::create_dir_all(at("experiments")).unwrap();
     let (experiments, topologies) = (shipped("experiments"), shipped("topologies"));
-    let mut random = Random(1);
+    let mut random = Random(SplitMix64(1));
     let (mut wrong, mut refused, mut slowest) = (Vec::new(), 0, Duration::ZERO);
     for n in 0..count {
         for file in &topologies {

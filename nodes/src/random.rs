@@ -1,37 +1,33 @@
-//! Random numbers that follow from a seed and a purpose: splitmix64 (Steele, Lea and Flood 2014),
-//! started from SHA-256 so that different purposes get unrelated sequences.
+//! Random numbers that follow from a seed and a purpose: SplitMix64 started from SHA-256 so that different purposes get unrelated sequences.
 
+use limosa_record::random::SplitMix64;
 use sha2::{Digest, Sha256};
 
 /// A sequence of random numbers. Not for anything secret.
 #[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
+pub(crate) struct Random(SplitMix64);
 
 impl Random {
     /// The sequence for this purpose.
     pub(crate) fn new(seed: u64, purpose: &str) -> Self {
         let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(purpose);
         let digest = digest.finalize();
-        Self(digest.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte)))
+        Self(SplitMix64(digest.iter().take(8).fold(0, |sum, byte| (sum << 8) | u64::from(*byte))))
     }
 
     /// 64 random bits.
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     /// Uniform in [0, 1).
     pub(crate) fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+        self.0.unit()
     }
 
-    /// Uniform in 0..n; the bias of 2⁻⁶⁴ n is far below what a run could show.
+    /// Uniform in 0..n, n at least 1.
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
+        self.0.below(n as u64) as usize
     }
 
     /// Exponential with mean 1.

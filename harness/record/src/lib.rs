@@ -8,5 +8,6 @@ pub mod clock;
 pub mod dir;
 pub mod fault;
 pub mod node;
+pub mod random;
 pub mod row;
 pub mod unit;

@@ -4,34 +4,25 @@
 //! sequence of its own, so that, say, another loss rate does not change which packets are late.
 
 use crate::plan::{LossPlan, seed_of};
+use limosa_record::random::SplitMix64;
 
-/// SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
+/// The sequence for one kind of decision.
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(super) struct Random(SplitMix64);
 
 impl Random {
-    /// The sequence for one kind of decision.
     pub(super) fn new(seed: u64, kind: &str) -> Self {
-        Self(seed_of(&[&seed.to_le_bytes(), kind.as_bytes()]))
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        Self(SplitMix64(seed_of(&[&seed.to_le_bytes(), kind.as_bytes()])))
     }
 
     /// True with this probability.
     pub(super) fn chance(&mut self, ratio: f64) -> bool {
-        // The 53 bits that a float holds, as a number from 0 to 1, 1 excluded.
-        ratio > 0.0 && ((self.next() >> 11) as f64) * (-53_f64).exp2() < ratio
+        ratio > 0.0 && self.0.unit() < ratio
     }
 
-    /// Uniform from 0 to `end`, `end` excluded and at least 1 (Lemire 2019, without the rejection:
-    /// the bias is below end / 2^64).
+    /// See [`SplitMix64::below`].
     pub(super) fn below(&mut self, end: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
+        self.0.below(end)
     }
 }
 
@@ -75,15 +66,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn splitmix_gives_the_published_numbers() {
-        let mut random = Random(1_234_567);
-        let first = [(); 3].map(|()| random.next());
-        assert_eq!(first, [6457827717110365317, 3203168211198807973, 9817491932198370423]);
-    }
-
-    #[test]
     fn kinds_and_seeds_have_sequences_of_their_own() {
-        let first = |seed, kind| Random::new(seed, kind).next();
+        let first = |seed, kind| Random::new(seed, kind).0.next();
         assert_eq!(first(1, "loss"), first(1, "loss"));
         assert_ne!(first(1, "loss"), first(2, "loss"));
         assert_ne!(first(1, "loss"), first(1, "duplicate"));
@@ -118,13 +102,5 @@ mod tests {
         let wanted = to_bad_ratio / (to_bad_ratio + to_good_ratio);
         assert!((share / wanted - 1.0).abs() < 0.05, "{share} {wanted}");
         assert!((length * to_good_ratio - 1.0).abs() < 0.05, "{length}");
-    }
-
-    #[test]
-    fn below_is_uniform() {
-        let mut random = Random::new(1, "jitter");
-        let mut counts = [0_u32; 10];
-        (0..100_000).for_each(|_| counts[random.below(10) as usize] += 1);
-        assert!(counts.iter().all(|c| c.abs_diff(10_000) < 400), "{counts:?}");
     }
 }

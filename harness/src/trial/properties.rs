@@ -12,28 +12,18 @@ use crate::{
 use limosa_record::{
     dir::RunDir,
     node::{ClientResult, RESULT_FILE},
+    random::SplitMix64,
     row::{self, EventRow, NodeEventRow, NodeThroughputRow, ThroughputRow, event},
 };
 use proptest::{prelude::*, test_runner::Config};
-use std::{collections::HashMap, io::Write, net::IpAddr};
+use std::{collections::HashMap, io::Write, net::IpAddr, time::Duration};
+use tokio::time::timeout;
 
 const BODY: &str = "the hash of the body";
 const VARIANTS: [&str; 4] = ["quic-none", "multipath-none", "quic-migrate", "multipath-migrate"];
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
+fn one_in(n: u64, random: &mut SplitMix64) -> bool {
+    random.below(n) == 0
 }
 
 /// What happened in one trial.
@@ -50,19 +40,19 @@ struct Truth {
 }
 
 impl Truth {
-    fn new(random: &mut Random, variant: &VariantPlan) -> Self {
+    fn new(random: &mut SplitMix64, variant: &VariantPlan) -> Self {
         let zero_ns = 1_700_000_000_000_000_000 + random.below(1 << 40) as i64;
         let mut now = zero_ns;
-        let mut later = |random: &mut Random| {
+        let mut later = |random: &mut SplitMix64| {
             now += 1 + random.below(20_000_000_000) as i64;
             now
         };
-        let fails = random.one_in(3);
+        let fails = one_in(3, random);
         let reached = match fails {
             true => random.below(variant.timeline.len() as u64 + 1) as usize,
             false => variant.timeline.len(),
         };
-        let mut step = |step: &StepPlan, random: &mut Random| Done {
+        let mut step = |step: &StepPlan, random: &mut SplitMix64| Done {
             event: step.action.name(),
             detail: "a \"detail\", with\ntwo lines".into(),
             planned_ns: later(random),
@@ -73,31 +63,31 @@ impl Truth {
             variant.timeline[..reached].iter().map(|s| step(s, random)).collect();
         let restored = steps.iter().find(|s| s.event == "restore").map(|s| s.done_ns);
         let gap_ns = restored
-            .filter(|_| random.one_in(2))
+            .filter(|_| one_in(2, random))
             .map(|at| (at - 5, at + random.below(1 << 33) as i64));
-        let sample = |n: u64, random: &mut Random| NodeThroughputRow {
+        let sample = |n: u64, random: &mut SplitMix64| NodeThroughputRow {
             local: variant.local[random.below(variant.local.len() as u64) as usize],
             t_ns: zero_ns + n as i64 * 100_000_000,
             interval_ns: 100_000_000,
             bytes: random.below(1 << 20),
         };
         let samples = (0..random.below(6)).map(|n| sample(n, random)).collect();
-        let result = (!fails || random.one_in(2)).then(|| ClientResult {
+        let result = (!fails || one_in(2, random)).then(|| ClientResult {
             error: fails.then(|| "lost".into()),
             handshake_started_ns: zero_ns,
             finished_ns: (!fails).then(|| later(random)),
             bytes: random.below(1 << 30),
             sha256: (!fails).then(|| BODY.into()),
             reconnects: random.below(3),
-            longest_gap_ns: random.one_in(2).then(|| random.below(1 << 34) as i64),
+            longest_gap_ns: one_in(2, random).then(|| random.below(1 << 34) as i64),
             requests: None,
             playback: None,
         });
         let why = ["no", "comma, \"quote\"\n  see: x"][random.below(2) as usize];
         let status = ["failed", "timeout"][random.below(2) as usize];
         let outcome = if fails { Err((status, why.to_owned())) } else { Ok(()) };
-        let rtt_ms = random.one_in(2).then(|| random.below(1000) as f64 / 7.0);
-        let image_bytes = random.one_in(2).then(|| random.below(1 << 30));
+        let rtt_ms = one_in(2, random).then(|| random.below(1000) as f64 / 7.0);
+        let image_bytes = one_in(2, random).then(|| random.below(1 << 30));
         Self { steps, rtt_ms, image_bytes, samples, gap_ns, result, outcome }
     }
 
@@ -128,21 +118,13 @@ impl Truth {
             lost_packets: 0,
         });
         let finished = Finished {
-            trial,
-            variant: &plan.variants[&trial.variant],
-            folder,
             started_ns: 0,
             zero_ns: Some(self.result.as_ref().map_or(0, |r| r.handshake_started_ns)),
             calibration: calibration.into_iter().collect(),
             steps: self.steps.clone(),
             dumps: self.dumps(),
-            moves: Vec::new(),
-            transfer: None,
-            file_matches: None,
-            machine: None,
-            links: LinkReadings::default(),
-            servers: Vec::new(),
             outcome: self.outcome.clone(),
+            ..Finished::new(trial, &plan.variants[&trial.variant], folder)
         };
         collect::record(plan, &finished, Some(BODY))
     }
@@ -200,7 +182,7 @@ type Key = (String, u32);
 
 struct Fake<'a> {
     plan: &'a Plan,
-    random: RefCell<Random>,
+    random: RefCell<SplitMix64>,
     /// One in so many trials is interrupted; 0 for none.
     interrupts: u64,
     /// What happened in the last attempt of each trial.
@@ -220,7 +202,7 @@ impl Laboratory for Fake<'_> {
         phase(Phase::Download);
         sleep(Duration::from_millis(delay)).await;
         let random = &mut *self.random.borrow_mut();
-        if self.interrupts > 0 && random.one_in(self.interrupts) {
+        if self.interrupts > 0 && one_in(self.interrupts, random) {
             return None;
         }
         let truth = Truth::new(random, &self.plan.variants[&trial.variant]);
@@ -369,7 +351,7 @@ proptest! {
         let results = tempfile::tempdir().unwrap();
         let mut fake = Fake {
             plan: &plan,
-            random: RefCell::new(Random(seed)),
+            random: RefCell::new(SplitMix64(seed)),
             interrupts: 0,
             truths: RefCell::default(),
         };

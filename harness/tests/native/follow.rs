@@ -1,11 +1,7 @@
 //! One path follows a server that CRIU moves: the schemes between QUIC and multipath.
 
 use crate::text;
-use limosa_record::{
-    dir::RunDir,
-    row::{self, EventRow, RequestRow, TrialRow, event},
-};
-use std::{fs, process::Command};
+use limosa_record::row::{self, EventRow, RequestRow, TrialRow, event};
 
 const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/casu-2022.yaml");
 
@@ -50,13 +46,7 @@ timeline:
 #[ignore = "needs root and /dev/net/tun"]
 fn one_path_follows_a_server_there_and_back_again() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    fs::write(folder.path().join("move.yaml"), experiment()).expect("write the experiment");
-    let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
-        .args(["run", "move.yaml", "--on", "host", "--links", "user"])
-        .current_dir(folder.path())
-        .output()
-        .expect("start limosa");
-    let run = RunDir::new(folder.path().join("results/move/latest"));
+    let (output, run) = crate::run(folder.path(), "move", &experiment());
     let trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");
     assert_eq!(trials.len(), 3, "{}", text(&output));
     let requests: Vec<RequestRow> = row::read(&run.requests()).expect("requests.csv");

@@ -7,7 +7,7 @@ use limosa_record::{
     dir::RunDir,
     row::{self, EventRow, RequestRow, TrialRow, event},
 };
-use std::{fs, path::Path, process::Command};
+use std::path::Path;
 
 const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/amio-2023.yaml");
 
@@ -63,13 +63,7 @@ timeline:
 }
 
 fn run(folder: &Path, experiment: &str) -> (TrialRow, Vec<RequestRow>, RunDir) {
-    fs::write(folder.join("move.yaml"), experiment).expect("write the experiment");
-    let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
-        .args(["run", "move.yaml", "--on", "host", "--links", "user"])
-        .current_dir(folder)
-        .output()
-        .expect("start limosa");
-    let run = RunDir::new(folder.join("results/move/latest"));
+    let (output, run) = crate::run(folder, "move", experiment);
     let mut trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");
     assert_eq!(trials.len(), 1, "{}", text(&output));
     let requests = row::read(&run.requests()).expect("requests.csv");

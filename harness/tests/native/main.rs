@@ -18,8 +18,10 @@ mod signals;
 mod soak;
 mod trials;
 
+use limosa_record::dir::RunDir;
 use std::{
-    env,
+    env, fs,
+    path::Path,
     process::{Command, Output},
 };
 
@@ -33,6 +35,20 @@ fn this_kernel_runs_experiments() {
     }
     let status = command.args(["--ignored", "--test-threads=1"]).status().expect("run this again");
     assert!(status.success(), "the tests above failed, or root is out of reach");
+}
+
+/// Runs an experiment on this kernel with links in user space, as a user starts it, in a folder
+/// where also everything temporary goes.
+fn run(folder: &Path, name: &str, experiment: &str) -> (Output, RunDir) {
+    let file = format!("{name}.yaml");
+    fs::write(folder.join(&file), experiment).expect("write the experiment");
+    let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
+        .args(["run", &file, "--on", "host", "--links", "user"])
+        .current_dir(folder)
+        .env("TMPDIR", folder)
+        .output()
+        .expect("start limosa");
+    (output, RunDir::new(folder.join("results").join(name).join("latest")))
 }
 
 /// Output of both kinds together, for messages of assertions.

@@ -1,11 +1,8 @@
 //! The action `migrate`: a server moves, and its images cross an emulated link.
 
 use crate::text;
-use limosa_record::{
-    dir::RunDir,
-    row::{self, EventRow, TrialRow, event},
-};
-use std::{fs, path::Path, process::Command};
+use limosa_record::row::{self, EventRow, TrialRow, event};
+use std::path::Path;
 
 const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/nakano-2025-wan.yaml");
 
@@ -26,14 +23,8 @@ timeline:
 }
 
 fn run(folder: &Path, experiment: &str, code: i32) -> (Vec<TrialRow>, Vec<EventRow>) {
-    fs::write(folder.join("move.yaml"), experiment).expect("write the experiment");
-    let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
-        .args(["run", "move.yaml", "--on", "host", "--links", "user"])
-        .current_dir(folder)
-        .output()
-        .expect("start limosa");
+    let (output, run) = crate::run(folder, "move", experiment);
     assert_eq!(output.status.code(), Some(code), "{}", text(&output));
-    let run = RunDir::new(folder.join("results/move/latest"));
     let trials = row::read(&run.trials()).expect("trials.csv");
     (trials, row::read(&run.events()).expect("events.csv"))
 }

@@ -5,7 +5,7 @@ use limosa_record::{
     dir::RunDir,
     row::{self, EventRow, TrialRow, event},
 };
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/amio-2023-servers.yaml");
 
@@ -22,15 +22,8 @@ variants:
 }
 
 fn run(folder: &Path, experiment: &str, code: i32) -> (Vec<TrialRow>, RunDir) {
-    fs::write(folder.join("copy.yaml"), experiment).expect("write the experiment");
-    let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
-        .args(["run", "copy.yaml", "--on", "host", "--links", "user"])
-        .env("TMPDIR", folder)
-        .current_dir(folder)
-        .output()
-        .expect("start limosa");
+    let (output, run) = crate::run(folder, "copy", experiment);
     assert_eq!(output.status.code(), Some(code), "{}", text(&output));
-    let run = RunDir::new(folder.join("results/copy/latest"));
     (row::read(&run.trials()).expect("trials.csv"), run)
 }
 
