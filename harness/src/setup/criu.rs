@@ -1,7 +1,7 @@
 //! A criu that works on this kernel.
 //!
-//! Input: `LIMOSA_CRIU`, the distribution's criu, the one in the cache, in this order. Output: the first that has really moved a
-//! process, remembered in the cache for this kernel. Debian's releases have a criu for their own kernel, so on a newer one
+//! Input: `LIMOSA_CRIU`, else the one that has worked here before, the distribution's criu, the one in the cache, in this
+//! order. Output: the first that has really moved a process, remembered in the cache for this kernel. Debian's releases have a criu for their own kernel, so on a newer one
 //! [`get`] fetches the newest from Debian into the cache; it runs with its own libraries.
 
 use std::fs;
@@ -86,16 +86,27 @@ fn candidates(cache: Option<&Cache>) -> Vec<Criu> {
         return vec![Criu::at(program)];
     }
     let cached = cache.map(|cache| home(cache).join("criu")).filter(|program| program.is_file());
-    Criu::installed().chain(cached.map(Criu::at)).collect()
+    let mut all: Vec<_> = Criu::installed().chain(cached.map(Criu::at)).collect();
+    // One that has worked, before one that has to be tried and fails again at each run.
+    let known = cache.map(remembered).unwrap_or_default();
+    all.sort_by_key(|criu| !known.lines().any(|line| Path::new(line) == criu.program()));
+    all
+}
+
+/// The situation in which a criu worked.
+fn remembered(cache: &Cache) -> String {
+    fs::read_to_string(memory(cache)).unwrap_or_default()
+}
+
+fn memory(cache: &Cache) -> PathBuf {
+    cache.path.join("criu-works")
 }
 
 /// Returns its version when it works.
 async fn try_one(criu: &Criu, limosa: &Path, cache: Option<&Cache>) -> Result<String> {
     let version = criu.version().await?.to_string();
     let situation = situation(criu.program(), &version);
-    let memory = |cache: &Cache| cache.path.join("criu-works");
-    let known = cache.and_then(|cache| fs::read_to_string(memory(cache)).ok());
-    if known.as_deref() != Some(&situation) {
+    if cache.is_none_or(|cache| remembered(cache) != situation) {
         let target = (limosa, &["probe"][..]);
         let folder = WorkFolder::new("probe")?;
         let proof = criu.prove(target, limosa_nodes::probe::READY, folder.path()).await;

@@ -29,7 +29,7 @@ use std::{
 use tempfile::TempDir;
 
 /// The criu that works here. In the guest `limosa` is beside this program.
-async fn criu() -> Criu {
+pub(crate) async fn criu() -> Criu {
     let built = Path::new(env!("CARGO_BIN_EXE_limosa"));
     let beside = std::env::current_exe().unwrap().with_file_name("limosa");
     let limosa = if built.is_file() { built } else { &beside };

@@ -10,6 +10,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Once,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -52,7 +53,15 @@ impl Place {
     }
 
     /// With a longer or shorter download; 4 MB take two seconds.
+    ///
+    /// A criu that works is known by then: the first limosa on a machine tries several, and a fault
+    /// is meant for the run and not for that.
     pub(crate) fn with(time_limit: &str, size: &str) -> Self {
+        static CRIU: Once = Once::new();
+        CRIU.call_once(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("start a runtime").block_on(super::criu::criu());
+        });
         let folder = tempfile::tempdir().expect("temporary folder");
         fs::create_dir(folder.path().join("tmp")).expect("a folder for temporary files");
         let text = EXPERIMENT.replace("TOPOLOGY", TOPOLOGY).replace("LIMIT", time_limit);
