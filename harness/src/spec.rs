@@ -9,14 +9,14 @@ mod service;
 mod trace;
 
 pub use load::{
-    Document, Location, Problem, SpecError, Step as PathStep, load_experiment, load_topology,
+    Document, Location, Problem, SpecError, Step as PathStep, load_experiment, load_topology, parse,
 };
 pub use named::Named;
 pub use service::{
     Arrivals, Choose, ClosedLoop, Content, Download, Object, Objects, Push, Pushed, Requests,
     Workload,
 };
-pub use trace::{Trace, Traces};
+pub use trace::{Trace, Traces, Wrong, parse as parse_trace};
 
 use limosa_record::{
     node::{Congestion, Ladder, PoolOrder, Profile, Scheme},

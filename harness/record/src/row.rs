@@ -538,7 +538,14 @@ pub fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<Vec<T>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
     };
-    let rows = csv::Reader::from_reader(file).into_deserialize();
-    rows.collect::<Result<_, _>>()
+    parse(file)
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display())))
+}
+
+/// All rows of a CSV file's content.
+///
+/// # Errors
+/// When a row is not of this type; names the line.
+pub fn parse<T: for<'de> Deserialize<'de>>(content: impl io::Read) -> csv::Result<Vec<T>> {
+    csv::Reader::from_reader(content).into_deserialize().collect()
 }

@@ -200,20 +200,29 @@ fn load<T: DeserializeOwned + Shaped>(path: &Path) -> Result<Document<T>, SpecEr
     }
     let bytes = fs::read(path).map_err(|e| failed(plain_io(&e), ""))?;
     let text = String::from_utf8(bytes).map_err(|_| failed("is not UTF-8 text".into(), ""))?;
+    with_traces(parse(path, text)?)
+}
+
+/// What a text of either kind says, without the recordings that it names; `path` is for messages.
+///
+/// # Errors
+/// Anything wrong with the text.
+pub fn parse<T: DeserializeOwned>(path: &Path, text: String) -> Result<Document<T>, SpecError> {
+    let failed =
+        |location, message, hint| SpecError(vec![problem_at(path, &text, location, message, hint)]);
     if text.trim().is_empty() {
-        return Err(failed("is empty".into(), ""));
+        return Err(failed(None, "is empty".into(), None));
     }
     if let Some(location) = too_deep(&text) {
         let message =
             format!("brackets are open in each other here, more than {MAX_DEPTH} of them");
-        return Err(SpecError(vec![problem_at(path, &text, Some(location), message, None)]));
+        return Err(failed(Some(location), message, None));
     }
     let unique = Unique.deserialize(serde_yaml::Deserializer::from_str(&text));
     match unique.and_then(|()| serde_yaml::from_str(&text)) {
         Ok(value) => {
             check_version(path, &text)?;
-            let path = path.to_owned();
-            with_traces(Document { path, text, value, traces: Traces::new() })
+            Ok(Document { path: path.to_owned(), text, value, traces: Traces::new() })
         }
         Err(e) => {
             // A file of another version should be told so, not be blamed for unknown fields.
@@ -221,7 +230,7 @@ fn load<T: DeserializeOwned + Shaped>(path: &Path) -> Result<Document<T>, SpecEr
             let location = e.location().map(|l| Location { line: l.line(), column: l.column() });
             let (message, hint) = yaml_message(&e.to_string());
             let location = location.or_else(|| culprit(&message, &text));
-            Err(SpecError(vec![problem_at(path, &text, location, message, hint)]))
+            Err(failed(location, message, hint))
         }
     }
 }

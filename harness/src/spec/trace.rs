@@ -8,8 +8,8 @@ use super::{
 };
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::{BufRead, BufReader},
+    fs::{self, File},
+    io::{self, BufRead, BufReader},
     path::Path,
 };
 
@@ -78,10 +78,23 @@ impl Shaped for Experiment {
 /// Anything wrong with it; a file that cannot be opened is a problem of the file that names it,
 /// which is given as a message only.
 pub(super) fn read(path: &Path) -> Result<Trace, Box<Wrong>> {
-    let file = File::open(path).map_err(|e| Wrong::Open(super::load::plain_io(&e)))?;
-    if file.metadata().is_ok_and(|m| m.is_dir()) {
+    let unread = |e: io::Error| Wrong::Open(super::load::plain_io(&e));
+    // Opening a pipe or a terminal would wait for somebody at its other end.
+    let kind = fs::metadata(path).map_err(unread)?.file_type();
+    if kind.is_dir() {
         return Err(Wrong::Open("is a folder, not a file".into()).into());
     }
+    if !kind.is_file() {
+        return Err(Wrong::Open("is no plain file".into()).into());
+    }
+    parse(path, BufReader::new(File::open(path).map_err(unread)?))
+}
+
+/// What a recording says; `path` is for messages.
+///
+/// # Errors
+/// Anything wrong with it.
+pub fn parse(path: &Path, mut reader: impl BufRead) -> Result<Trace, Box<Wrong>> {
     let mut opportunities_ms: Vec<u32> = Vec::new();
     let problem = |line: usize, text: &str, message: String, hint: &str| {
         let location = (line > 0).then_some(Location { line, column: 1 });
@@ -90,11 +103,10 @@ pub(super) fn read(path: &Path) -> Result<Trace, Box<Wrong>> {
         let file = path.to_owned();
         Box::new(Wrong::Content(Problem { file, location, source_line, message, hint }))
     };
-    let mut reader = BufReader::new(file);
     let mut bytes = Vec::new();
     for line in 1.. {
         bytes.clear();
-        let mut part = std::io::Read::take(&mut reader, MAX_LINE_BYTES as u64);
+        let mut part = io::Read::take(&mut reader, MAX_LINE_BYTES as u64);
         let length = part.read_until(b'\n', &mut bytes);
         match length.map_err(|e| problem(0, "", super::load::plain_io(&e), "")) {
             Ok(0) => break,
@@ -131,7 +143,7 @@ pub(super) fn read(path: &Path) -> Result<Trace, Box<Wrong>> {
 
 /// What is wrong with a recording.
 #[derive(Debug)]
-pub(super) enum Wrong {
+pub enum Wrong {
     /// It cannot be opened.
     Open(String),
     /// What is in it.
@@ -178,5 +190,17 @@ mod tests {
         assert_eq!(read(&path).unwrap().opportunities_ms, [0, 1, 1, 7]);
         let missing = *read(&folder.path().join("none")).unwrap_err();
         assert!(matches!(missing, Wrong::Open(m) if m == "there is no such file"));
+    }
+
+    #[test]
+    fn regression_a_pipe_that_nobody_writes_to_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+        for path in [&pipe, Path::new("/dev/zero")] {
+            let wrong = *read(path).unwrap_err();
+            assert!(matches!(&wrong, Wrong::Open(m) if m == "is no plain file"), "{wrong:?}");
+        }
     }
 }

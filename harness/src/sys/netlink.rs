@@ -10,11 +10,15 @@
 //! neighbours take about 10 ms instead of 100. The calls block, but only for as long as the kernel
 //! holds its configuration lock, which an asynchronous socket would wait for inside sendmsg(2) too.
 
+mod answer;
+
+pub use answer::{Answer, Answers};
+
 use anyhow::{Context, Result, bail};
 use limosa_record::fault;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
-    NLMSG_DONE, NLMSG_ERROR, NetlinkMessage, NetlinkPayload,
+    NLMSG_DONE, NLMSG_ERROR, NetlinkMessage,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::sys::{Socket, protocols::NETLINK_ROUTE};
@@ -161,7 +165,7 @@ impl Netlink {
             self.socket
                 .recv(&mut self.buffer, libc::MSG_DONTWAIT)
                 .with_context(|| format!("{}: read netlink's answer", chunk[0].what))?;
-            for message in Messages(&self.buffer) {
+            for message in Answers(&self.buffer) {
                 let message = message?;
                 let index = message.sequence.wrapping_sub(first) as usize;
                 let Some(request) = chunk.get(index).filter(|_| message.kind == NLMSG_ERROR) else {
@@ -209,7 +213,7 @@ impl Netlink {
         loop {
             self.buffer.clear();
             self.socket.recv(&mut self.buffer, 0).context("read netlink's answer")?;
-            for message in Messages(&self.buffer) {
+            for message in Answers(&self.buffer) {
                 let message = message?;
                 if message.sequence != self.sequence {
                     continue;
@@ -223,10 +227,7 @@ impl Netlink {
                             return Err(error).context(explanation);
                         }
                     }
-                    _ => match NetlinkMessage::deserialize(message.bytes)?.payload {
-                        NetlinkPayload::InnerMessage(m) => list.push(m),
-                        _ => bail!("unexpected netlink message of type {}", message.kind),
-                    },
+                    _ => list.push(message.content()?),
                 }
             }
         }
@@ -240,65 +241,4 @@ fn encode(message: RouteNetlinkMessage, flags: u16) -> Vec<u8> {
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     bytes
-}
-
-/// One received message: struct nlmsghdr and what follows.
-struct Message<'b> {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    bytes: &'b [u8],
-}
-
-const HEADER: usize = 16;
-
-impl Message<'_> {
-    /// Error number and explanation of an NLMSG_ERROR; nothing for a plain acknowledgement.
-    ///
-    /// With NETLINK_CAP_ACK the payload is the error, the request's header, then attributes, of
-    /// which NLMSGERR_ATTR_MSG (1) is a text.
-    fn error(&self) -> Result<Option<(i32, String)>> {
-        let code = self.bytes.get(HEADER..HEADER + 4).context("netlink error without a code")?;
-        let code = i32::from_ne_bytes(code.try_into()?);
-        if code == 0 {
-            return Ok(None);
-        }
-        let mut attributes = self.bytes.get(HEADER + 4 + HEADER..).unwrap_or_default();
-        let mut explanation = String::new();
-        while let [l0, l1, k0, k1, ..] = *attributes {
-            let length = usize::from(u16::from_ne_bytes([l0, l1]));
-            let Some(value) = attributes.get(4..length) else { break };
-            if u16::from_ne_bytes([k0, k1]) == 1 {
-                let text = value.strip_suffix(&[0]).unwrap_or(value);
-                explanation = String::from_utf8_lossy(text).trim_end_matches('.').to_owned();
-            }
-            attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-        Ok(Some((-code, explanation)))
-    }
-}
-
-/// The messages in one received buffer.
-struct Messages<'b>(&'b [u8]);
-
-impl<'b> Iterator for Messages<'b> {
-    type Item = Result<Message<'b>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let all = std::mem::take(&mut self.0);
-        if all.is_empty() {
-            return None;
-        }
-        let word = |at: usize| Some(u32::from_ne_bytes(all.get(at..at + 4)?.try_into().ok()?));
-        let half = |at: usize| Some(u16::from_ne_bytes(all.get(at..at + 2)?.try_into().ok()?));
-        let message = || {
-            let bytes = all.get(..word(0)? as usize).filter(|b| b.len() >= HEADER)?;
-            Some(Message { kind: half(4)?, flags: half(6)?, sequence: word(8)?, bytes })
-        };
-        let Some(message) = message() else {
-            return Some(Err(anyhow::anyhow!("netlink answered with a truncated message")));
-        };
-        self.0 = all.get(message.bytes.len().next_multiple_of(4)..).unwrap_or_default();
-        Some(Ok(message))
-    }
 }
