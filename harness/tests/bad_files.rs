@@ -282,3 +282,47 @@ fn files_that_are_no_files() {
     assert_eq!(tell("empty.yaml"), "empty.yaml: is empty");
     assert!(tell("").ends_with("is a folder, not a file"), "{}", tell(""));
 }
+
+/// Names become names of files and folders. (Text before the name, the name as it is, text behind it)
+const NAMES: &[(&str, &str, &str)] = &[
+    ("  ", "quic-none", ": {scheme: quic}"),
+    ("checkpoint: {node: server, as: ", "image", "}"),
+    ("restore: {from: image, on: server-b", "", "}"),
+    ("capture: [", "client", "]"),
+    (
+        "nodes:\n  server: {on: server-a, role: server}\n  ",
+        "client",
+        ": {on: client, role: client}",
+    ),
+];
+
+#[test]
+fn no_name_leads_out_of_the_run_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = EXPERIMENT.replace(
+        "repetitions: 3",
+        "repetitions: 3\ncapture: [client]\nnodes:\n  server: {on: server-a, role: server}\n  client: {on: client, role: client}",
+    );
+    load(folder.path(), &base, TOPOLOGY).unwrap();
+    for (before, name, behind) in NAMES {
+        let old = format!("{before}{name}{behind}");
+        assert!(base.contains(&old), "{old}");
+        for path in
+            ["../x", "..", ".", "/etc/x", "a/b", "a/../../b", "\"a\\0b\"", "\"a\\nb\"", "\"\""]
+        {
+            // A copy's name is the only one that is not there in the first place.
+            let put = if name.is_empty() { format!(", as: {path}") } else { path.to_owned() };
+            let text = base.replacen(&old, &format!("{before}{put}{behind}"), 1);
+            assert!(load(folder.path(), &text, TOPOLOGY).is_err(), "{old}: {path}");
+        }
+    }
+    for (name, behind) in [("server-b", ": {}"), ("switch", ": {kind: switch}")] {
+        for path in ["../x", "a/b", "..", "\"\""] {
+            let text =
+                TOPOLOGY.replacen(&format!("  {name}{behind}"), &format!("  {path}{behind}"), 1);
+            assert!(load(folder.path(), EXPERIMENT, &text).is_err(), "{name}: {path}");
+        }
+        let text = TOPOLOGY.replace("client.eth0", "client.../x");
+        assert!(load(folder.path(), EXPERIMENT, &text).is_err());
+    }
+}

@@ -157,7 +157,7 @@ mod tests {
     fn wrong(text: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t");
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
         match *read(&path).unwrap_err() {
             Wrong::Content(p) => {
                 format!("{}: {}", p.location.map_or(0, |l| l.line), p.message)
@@ -186,7 +186,7 @@ mod tests {
     fn several_opportunities_may_share_a_millisecond() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t");
-        std::fs::write(&path, "0\n1\n1\n7").unwrap();
+        fs::write(&path, "0\n1\n1\n7").unwrap();
         assert_eq!(read(&path).unwrap().opportunities_ms, [0, 1, 1, 7]);
         let missing = *read(&folder.path().join("none")).unwrap_err();
         assert!(matches!(missing, Wrong::Open(m) if m == "there is no such file"));

@@ -9,6 +9,7 @@ mod criu;
 mod faults;
 mod follow;
 mod handover;
+mod isolation;
 mod kills;
 mod labs;
 mod machine;
