@@ -2,7 +2,7 @@
 
 mod migrate;
 
-pub use migrate::Move;
+pub use migrate::{Move, Round};
 
 use crate::{
     lab::Lab,

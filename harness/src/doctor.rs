@@ -8,6 +8,7 @@ use crate::{
     spec::Links,
     steps,
     sys::{
+        criu::{Criu, can_serve_pages},
         link,
         netns::{Netns, Role},
         qdisc::{self, Netem, Qdisc, Tbf},
@@ -40,6 +41,8 @@ pub struct Report {
     pub kernel_links: Vec<Finding>,
     /// For shaped links in user space.
     pub user_links: Vec<Finding>,
+    /// For techniques of `migrate` other than cold on this kernel, when no plan asks for them.
+    pub techniques: Vec<Finding>,
     /// For runs in a guest.
     pub guest: Vec<Finding>,
     /// What shall carry shaped links.
@@ -93,6 +96,17 @@ impl Report {
         }
     }
 
+    /// What a plan needs is needed of this kernel; without a plan it is good to know.
+    async fn add_techniques(&mut self, criu: &Criu, plan: Option<&Plan>) {
+        let wanted = if plan.is_some() { &mut self.host } else { &mut self.techniques };
+        if plan.is_none_or(Plan::needs_dirty_tracking) {
+            wanted.push(dirty_tracking(criu).await);
+        }
+        if plan.is_none_or(Plan::needs_lazy_pages) {
+            wanted.push(lazy_pages(criu).await);
+        }
+    }
+
     /// Why this kernel cannot do it, in one line.
     pub fn host_lacks(&self) -> String {
         let lacks = [lacking(&self.host), self.links().err()];
@@ -114,7 +128,11 @@ pub async fn examine(plan: Option<&Plan>) -> Report {
         plan.is_some_and(Plan::needs_user_links),
     );
     if geteuid().is_root() && plan.is_none_or(Plan::needs_criu) {
-        report.host.push(criu().await);
+        let (finding, criu) = criu().await;
+        report.host.push(finding);
+        if let Some(criu) = criu {
+            report.add_techniques(&criu, plan).await;
+        }
     }
     if plan.is_none_or(Plan::needs_rsync) {
         report.host.push(rsync());
@@ -135,9 +153,9 @@ fn machine(wish: Links, shapes: bool, plays: bool) -> Report {
         .then(|| "yes".into())
         .ok_or_else(|| ("no, so the next findings are missing".into(), "run it with sudo".into()));
     let ready = root.is_ok();
-    let (kernel_links, user_links, guest) = Default::default();
+    let (kernel_links, user_links, techniques, guest) = Default::default();
     let host = vec![finding("root", root)];
-    let mut report = Report { host, kernel_links, user_links, guest, wish, plays };
+    let mut report = Report { host, kernel_links, user_links, techniques, guest, wish, plays };
     if !ready {
         return report;
     }
@@ -198,14 +216,40 @@ fn tap_device(netns: &Netns) -> Finding {
 }
 
 /// Moves a process, unless one has been moved on this kernel by this criu before.
-async fn criu() -> Finding {
+async fn criu() -> (Finding, Option<Criu>) {
     let fix = "limosa setup (fetches one from Debian), or `--on guest`".to_owned();
-    let seen = async { setup::criu::working(&std::env::current_exe()?).await };
-    let seen = seen.await.map(|found| {
+    let found = async { setup::criu::working(&std::env::current_exe()?).await }.await;
+    let seen = found.as_ref().map(|found| {
         let program = found.criu.program().display().to_string();
         format!("version {} ({program}) moves a process", found.version)
     });
-    finding("criu", seen.map_err(|e| (format!("{e:#}"), fix)))
+    let finding = finding("criu", seen.map_err(|e| (format!("{e:#}"), fix)));
+    (finding, found.ok().map(|found| found.criu))
+}
+
+/// For pre-copy and hybrid.
+async fn dirty_tracking(criu: &Criu) -> Finding {
+    let seen = match criu.feature("mem_dirty_track").await {
+        Ok(true) => Ok("pages that change are noted".to_owned()),
+        Ok(false) => Err("not in this kernel (CONFIG_MEM_SOFT_DIRTY)".to_owned()),
+        Err(e) => Err(format!("{e:#}")),
+    };
+    finding("soft-dirty pages", seen.map_err(|why| (why, "`--on guest`".into())))
+}
+
+/// For post-copy and hybrid.
+async fn lazy_pages(criu: &Criu) -> Finding {
+    let seen = match criu.feature("uffd-noncoop").await {
+        Ok(true) => can_serve_pages().map(|()| "pages can come later".to_owned()).map_err(|_| {
+            let why = "criu may not make pipes that are large enough (CAP_SYS_RESOURCE)";
+            (why.to_owned(), "sysctl -w fs.pipe-max-size=4194304, or `--on guest`".into())
+        }),
+        Ok(false) => {
+            Err(("not in this kernel (CONFIG_USERFAULTFD)".into(), "`--on guest`".to_owned()))
+        }
+        Err(e) => Err((format!("{e:#}"), "`--on guest`".into())),
+    };
+    finding("lazy pages", seen)
 }
 
 fn rsync() -> Finding {
@@ -239,6 +283,7 @@ mod tests {
             host: vec![],
             kernel_links,
             user_links,
+            techniques: vec![],
             guest: vec![],
             wish,
             plays,

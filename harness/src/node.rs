@@ -171,7 +171,7 @@ impl Node {
         let log = &options.work;
         fs::create_dir_all(log).with_context(|| format!("make {}", log.display()))?;
         let process = self.process.borrow().clone();
-        self.moving.set(options.leave != Leave::Running);
+        self.moving.set(matches!(options.leave, Leave::Dead | Leave::Stopped));
         let dumped = criu.dump(&process, images, options).await;
         if dumped.is_err() {
             self.moving.set(false);
@@ -198,6 +198,25 @@ impl Node {
         let process = self.process.borrow().clone();
         process.kill().await.with_context(|| format!("end node `{}` here", self.name))?;
         Ok(())
+    }
+
+    /// Ends what a dump holds that still serves its pages, before it lives again elsewhere.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn end_served(&self) -> Result<()> {
+        let process = self.process.borrow().clone();
+        process.kill_traced().await.with_context(|| format!("end node `{}` here", self.name))
+    }
+
+    /// Ends it because the rest of its memory will never come. Nobody is told of its end but by
+    /// what this was done for.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn give_up(&self) -> Result<()> {
+        self.moving.set(true);
+        self.end_stopped().await
     }
 
     /// Brings it to life in another place.

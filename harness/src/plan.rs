@@ -37,6 +37,9 @@ pub const MIGRATION_PORT: u16 = 4434;
 /// TCP port at which files are taken; rsync's own.
 pub const TRANSFER_PORT: u16 = 873;
 
+/// TCP port at which CRIU takes or gives pages of memory.
+pub const PAGES_PORT: u16 = 874;
+
 /// An experiment with everything decided; written as `plan.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
@@ -156,9 +159,24 @@ impl Plan {
 
     /// Whether any variant copies files with rsync.
     pub fn needs_rsync(&self) -> bool {
-        let by_rsync =
-            |s: &StepPlan| matches!(&s.action, Action::Migrate(m) if m.transfer == Transfer::Rsync);
-        self.variants.values().any(|v| v.push.is_some() || v.timeline.iter().any(by_rsync))
+        self.variants.values().any(|v| v.push.is_some())
+            || self.migrates(|m| m.transfer == Transfer::Rsync)
+    }
+
+    /// Whether any server's memory is copied while it runs, for which the kernel has to note what
+    /// changes.
+    pub fn needs_dirty_tracking(&self) -> bool {
+        self.migrates(|m| m.rounds > 0)
+    }
+
+    /// Whether any server runs before its memory is there, which the kernel has to stop at it.
+    pub fn needs_lazy_pages(&self) -> bool {
+        self.migrates(MigratePlan::is_lazy)
+    }
+
+    fn migrates(&self, how: impl Fn(&MigratePlan) -> bool) -> bool {
+        let found = |s: &StepPlan| matches!(&s.action, Action::Migrate(m) if how(m));
+        self.variants.values().any(|v| v.timeline.iter().any(found))
     }
 
     /// Bytes that a trial needs room for: what a server holds, or the largest file that is copied.

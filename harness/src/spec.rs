@@ -462,6 +462,16 @@ pub struct Migrate {
     /// Compress them on the way (zstd).
     #[serde(default)]
     pub compress: bool,
+    /// Pre-copy: rounds in which memory is copied while the node runs; with `below` at the most.
+    #[serde(default)]
+    pub rounds: Option<u32>,
+    /// Pre-copy: rounds end when one has copied no more than this, or no less than the one before.
+    #[serde(default)]
+    pub below: Option<Size>,
+    /// The images are kept in the trial's folder; else they are removed. Whatever the server knew
+    /// is in them, keys included.
+    #[serde(default)]
+    pub keep_images: bool,
 }
 
 /// When the memory of a node that moves travels.
@@ -470,6 +480,12 @@ pub struct Migrate {
 pub enum Technique {
     /// All of it while the node is stopped.
     Cold,
+    /// While it runs, in rounds; what has changed since the last one while it is stopped.
+    PreCopy,
+    /// When it runs at its target and touches it, and the rest in the background.
+    PostCopy,
+    /// One round while it runs; what has changed since then as under post-copy.
+    Hybrid,
 }
 
 /// What carries files between two places.
@@ -480,6 +496,8 @@ pub enum Transfer {
     Rsync,
     /// One TCP connection with a tar archive in it.
     Stream,
+    /// CRIU's own for memory, while it is dumped; what else there is follows in a stream.
+    PageServer,
 }
 
 /// Who hands over to whom, and how fast objects move.

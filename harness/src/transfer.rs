@@ -3,6 +3,7 @@
 //! Input: a [`Route`] and two folders. Output: a [`Report`] that keeps set-up, data and bytes apart.
 //! Both folders are on this machine; what joins them is the emulated network alone.
 
+pub mod pages;
 pub mod rsync;
 pub mod stream;
 
@@ -31,7 +32,7 @@ pub struct Route<'a> {
 /// What a transfer took. Times are CLOCK_REALTIME in ns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// How: `rsync`, `rsync -z`, `stream`, `stream, zstd`.
+    /// How: `rsync`, `rsync -z`, `stream`, `stream, zstd`, `page-server`.
     pub method: String,
     /// Its first program was about to be started.
     pub started_ns: i64,

@@ -127,7 +127,17 @@ fn each_mistake_is_told_with_its_place() {
         (
             "a technique that is not there",
             "checkpoint: {node: server, as: image}",
+            "migrate: {node: server, to: server-b, technique: warm, transfer: rsync}",
+        ),
+        (
+            "rounds without an end",
+            "checkpoint: {node: server, as: image}",
             "migrate: {node: server, to: server-b, technique: pre-copy, transfer: rsync}",
+        ),
+        (
+            "lazy pages by the page server",
+            "checkpoint: {node: server, as: image}",
+            "migrate: {node: server, to: server-b, technique: post-copy, transfer: page-server}",
         ),
         (
             "moving to where it is",

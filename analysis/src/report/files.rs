@@ -58,6 +58,18 @@ const TRIALS: &[Column] = &[
     ("dumped_pages", "pages of memory in the images"),
     ("first_response_s", "response time of the first request that was sent after the restore"),
     ("announcements_refused", "announced addresses that clients refused"),
+    (
+        "migration_s",
+        "from the start of a move until the process runs elsewhere with all of its memory",
+    ),
+    ("rounds, round_pages", "rounds of pre-copy, and the pages that each of them copied"),
+    ("rounds_sent_bytes", "what they sent, payload of TCP"),
+    ("skipped_pages", "pages that the checkpoint left out because a round holds them"),
+    (
+        "lazy_pages, lazy_faults_pages, lazy_s",
+        "pages that came after the restore, those among them that were waited for, and until when",
+    ),
+    ("lazy_latency_mean_ms, lazy_latency_p99_ms", "how long the process waited for such a page"),
 ];
 const THROUGHPUT: &[Column] = &[
     ("variant, repetition", "which trial"),

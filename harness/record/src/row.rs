@@ -31,8 +31,9 @@ pub struct TrialRow {
     pub verdict_reason: Option<String>,
     /// Migration scheme.
     pub scheme: String,
-    /// How the process moved: `cold` (all of it while it is stopped), `fixed` for a scripted
-    /// transfer time, `copy` while it went on; empty without a migration.
+    /// How the process moved: `cold` (all of it while it is stopped), `pre-copy` (rounds while it
+    /// runs), `post-copy` (memory follows), `hybrid` (a round, then what has changed follows),
+    /// `fixed` for a scripted transfer time, `copy` while it went on; empty without a migration.
     pub technique: Option<String>,
     /// From the start of the first handshake to the last byte of the body.
     pub turnaround_s: Option<f64>,
@@ -104,8 +105,8 @@ pub struct TrialRow {
     pub objects_lost: Option<u64>,
     /// Acknowledged writes that the server in charge did not hold in the end; must be 0.
     pub writes_missing: Option<u64>,
-    /// What carried files between two places: `rsync` or `stream`, or with compression `rsync -z`
-    /// or `stream, zstd`.
+    /// What carried files between two places: `rsync`, `stream` or `page-server`, or with
+    /// compression `rsync -z` or `stream, zstd`.
     pub transfer: Option<String>,
     /// From the start of its programs to the first file at the target.
     pub transfer_setup_s: Option<f64>,
@@ -135,6 +136,28 @@ pub struct TrialRow {
     pub first_response_s: Option<f64>,
     /// Announced addresses that clients refused; empty when nothing was announced.
     pub announcements_refused: Option<u64>,
+    /// From the start of the first round, or the checkpoint, until the process runs at its target
+    /// and all of its memory is there.
+    pub migration_s: Option<f64>,
+    /// Rounds in which memory was copied while the process ran.
+    pub rounds: Option<u64>,
+    /// Pages that each round copied, which are those that had changed since the one before it;
+    /// separated by spaces.
+    pub round_pages: Option<String>,
+    /// What the sender sent in all rounds: payload of TCP.
+    pub rounds_sent_bytes: Option<u64>,
+    /// Pages that the checkpoint left out because a round holds them.
+    pub skipped_pages: Option<u64>,
+    /// Pages that came after the restore.
+    pub lazy_pages: Option<u64>,
+    /// Pages among them that the process waited for.
+    pub lazy_faults_pages: Option<u64>,
+    /// Mean of these waits, as CRIU's daemon saw them.
+    pub lazy_latency_mean_ms: Option<f64>,
+    /// 99 % of these waits were no longer than this.
+    pub lazy_latency_p99_ms: Option<f64>,
+    /// From the end of the restore until the last page was there.
+    pub lazy_s: Option<f64>,
 }
 
 /// One row of `throughput.csv`: bytes that arrived on one path in one interval.
@@ -472,6 +495,10 @@ pub mod event {
     pub const TRANSFER_SETUP: &str = "transfer_setup";
     /// Files arrived, from the first one to the last.
     pub const TRANSFER: &str = "transfer";
+    /// Memory of a server was copied while it ran.
+    pub const PRE_DUMP: &str = "pre_dump";
+    /// Memory followed a server that ran at its target already, until the last page was there.
+    pub const LAZY_PAGES: &str = "lazy_pages";
     /// A server that was to move goes on where it was.
     pub const SOURCE_RESUMED: &str = "source_resumed";
     /// A connection was resumed from an earlier one.

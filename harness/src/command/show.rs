@@ -30,6 +30,7 @@ pub(super) fn doctor(file: Option<&Path>, json: bool) -> Result<u8> {
             ("on this kernel", &report.host),
             ("shaped links in this kernel", &report.kernel_links),
             ("shaped links in user space", &report.user_links),
+            ("techniques of migrate on this kernel", &report.techniques),
             ("in a guest", &report.guest),
         ] {
             if !findings.is_empty() {
@@ -138,6 +139,14 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
         variant.shapes.iter().for_each(|(link, s)| say!("  {link} instead: {}", shape(s)));
         variant.timeline.iter().for_each(|s| say!("  {}", step(s)));
     }
+    for (needs, what) in [
+        (plan.needs_dirty_tracking(), "soft-dirty tracking of pages"),
+        (plan.needs_lazy_pages(), "userfaultfd and large pipes"),
+    ] {
+        if needs {
+            say!("\nneeds of the kernel: {what} (`limosa doctor FILE` tells whether this one has it)");
+        }
+    }
     say!("\n{} trials, {} each at the most", plan.trials.len(), plan.time_limit);
     Ok(exit::OK)
 }
@@ -199,7 +208,13 @@ fn step(step: &StepPlan) -> String {
         Action::Migrate(m) => {
             let (technique, transfer) = (word(m.technique), word(m.transfer));
             let how = if m.compress { ", compressed" } else { "" };
-            format!("migrate {} to {}, {technique}, images by {transfer}{how}", m.node, m.to)
+            let rounds = match (m.rounds, m.below_bytes) {
+                (0, _) => String::new(),
+                (n, None) => format!(" with rounds: {n}"),
+                (n, Some(b)) => format!(" with {n} rounds at most, until one has {} or less", Size(b)),
+            };
+            let by = format!("images by {transfer}{how}");
+            format!("migrate {} to {}, {technique}{rounds}, {by}", m.node, m.to)
         }
         Action::Handover { from, to, rate_bytes_per_s, .. } => {
             format!("{from} hands over to {to} at {}", Rate(rate_bytes_per_s * 8))

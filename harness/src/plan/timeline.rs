@@ -53,6 +53,22 @@ pub struct MigratePlan {
     pub transfer: Transfer,
     /// Whether they are compressed on the way.
     pub compress: bool,
+    /// In how many rounds memory is copied while the server runs, at the most.
+    #[serde(default)]
+    pub rounds: u32,
+    /// A round that has copied no more than this, or no less than the one before it, is the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below_bytes: Option<u64>,
+    /// Whether the images stay in the trial's folder.
+    #[serde(default)]
+    pub keep_images: bool,
+}
+
+impl MigratePlan {
+    /// Whether memory still travels when the server runs at its target.
+    pub fn is_lazy(&self) -> bool {
+        matches!(self.technique, Technique::PostCopy | Technique::Hybrid)
+    }
 }
 
 /// What a step does.

@@ -28,10 +28,14 @@
 
 mod error;
 mod gate;
+mod lazy;
+mod live;
 mod probe;
 mod stats;
 
 pub use error::CriuError;
+pub use lazy::Served;
+pub use live::{Daemon, Pages, can_serve_pages};
 
 use self::stats::Stats;
 use super::process::{ExitState, Launch, Process, ProcessError, run_to_end};
@@ -42,7 +46,7 @@ use limosa_record::{
 };
 use rustix::process::Pid;
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fmt, fs, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
@@ -91,6 +95,9 @@ pub enum Leave {
     Running,
     /// It is stopped (SIGSTOP), until somebody kills it or lets it go on.
     Stopped,
+    /// It goes on, only its memory is in the images, and the kernel notes what of it changes: a
+    /// pre-dump. The next dump has to name its folder as [`Pages::parent`].
+    Tracked,
 }
 
 /// How to dump or restore.
@@ -106,8 +113,8 @@ pub struct Options {
     /// When it shall begin, CLOCK_REALTIME in ns. criu is started at once and held just before its
     /// work, so that the start of a program, 0.1 s in an emulated guest, is not part of the move.
     pub begin_ns: i64,
-    /// More arguments for criu.
-    pub extra: Vec<OsString>,
+    /// Where pages of memory are, other than in the images.
+    pub pages: Pages,
 }
 
 impl Options {
@@ -118,7 +125,7 @@ impl Options {
             leave: Leave::Dead,
             limit: Duration::from_secs(30),
             begin_ns: 0,
-            extra: Vec::new(),
+            pages: Pages::default(),
         }
     }
 }
@@ -144,6 +151,8 @@ pub struct DumpReport {
     pub pages_skipped_parent: Option<u64>,
     /// Pages in the image.
     pub pages_written: Option<u64>,
+    /// Pages that are served to the restored process and are in no image.
+    pub pages_lazy: Option<u64>,
     /// Size of all image files together, in bytes.
     pub image_bytes: u64,
 }
@@ -239,6 +248,7 @@ impl Criu {
             Leave::Dead => {}
             Leave::Running => args.push("--leave-running"),
             Leave::Stopped => args.push("--leave-stopped"),
+            Leave::Tracked => args[0] = "pre-dump",
         }
         let scratch = scratch(images)?;
         let (started_ns, ended) =
@@ -278,6 +288,7 @@ impl Criu {
             pages_scanned: stats.get(5),
             pages_skipped_parent: stats.get(6),
             pages_written: stats.get(7),
+            pages_lazy: stats.get(9),
             image_bytes: image_bytes(images).map_err(file("measure images in", images))?,
         })
     }
@@ -296,6 +307,7 @@ impl Criu {
                 .map(OsStr::new)
                 .into();
         args.push(pidfile.as_os_str());
+        options.pages.meet(scratch.path())?;
         let (started_ns, ended) =
             self.run(&args, images, "restore.log", &scratch, netns, options).await;
         let done_ns = now_ns();
@@ -353,7 +365,7 @@ impl Criu {
             .chain(["--work-dir".into(), scratch.path().into()])
             .chain(["--log-file".into(), gate::NAME.into()])
             .chain(["-v4".into(), "--manage-cgroups=ignore".into()])
-            .chain(options.extra.iter().cloned());
+            .chain(options.pages.arguments());
         // What criu says before it opens its log goes there too.
         let log = scratch.path().join(log);
         let mut launch = Launch::new(&self.program, args, &log);
@@ -396,9 +408,11 @@ fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CriuErro
     move |source| CriuError::File { action, path, source }
 }
 
-/// criu's working folder, on the file system of the images.
+/// criu's working folder, on the file system of the images but not among them: while criu serves
+/// pages, the images travel.
 fn scratch(images: &Path) -> Result<TempDir, CriuError> {
-    tempfile::tempdir_in(images).map_err(file("create a folder in", images))
+    let beside = images.parent().unwrap_or(images);
+    tempfile::tempdir_in(beside).map_err(file("create a folder in", beside))
 }
 
 /// Copies what criu left to where it stays, readable for all, and returns the log's new place.
@@ -444,7 +458,11 @@ fn root_pid(log: &str) -> Option<Pid> {
     line.split_whitespace().rev().nth(2)?.parse().ok().and_then(Pid::from_raw)
 }
 
-fn image_bytes(images: &Path) -> io::Result<u64> {
+/// Size of all image files in a folder.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn image_bytes(images: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(images)? {
         let entry = entry?;

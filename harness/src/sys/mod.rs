@@ -6,6 +6,7 @@ pub mod egress;
 pub mod flood;
 pub mod lag;
 pub mod link;
+pub mod listener;
 pub mod machine;
 pub mod netlink;
 pub mod netns;

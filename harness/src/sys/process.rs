@@ -26,7 +26,7 @@ use rustix::{
 use std::{
     ffi::OsString,
     fmt,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
@@ -282,6 +282,19 @@ impl Process {
             .unwrap_or_else(|_| Err(self.control("kill", Errno::TIMEDOUT)))
     }
 
+    /// Kills it although it is traced, and waits until it does nothing any more. It is reaped later:
+    /// the tracer's end comes before the parent's turn.
+    pub async fn kill_traced(&self) -> Result<(), ProcessError> {
+        self.signal(Signal::KILL)?;
+        let does_nothing = async {
+            while !is_dead(self.pid) {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let late = |_| self.control("kill", Errno::TIMEDOUT);
+        timeout(KILL_GRACE, does_nothing).await.map_err(late)
+    }
+
     /// Its network namespace.
     pub fn netns(&self) -> Result<OwnedFd, ProcessError> {
         let pid = self.pid.as_raw_pid();
@@ -303,6 +316,16 @@ impl Drop for Process {
             abandon(pidfd);
         }
     }
+}
+
+/// Whether all threads have ended, as zombies or altogether (proc_pid_stat(5)).
+fn is_dead(pid: Pid) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{}/task", pid.as_raw_pid()));
+    tasks.into_iter().flatten().flatten().all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        matches!(state, None | Some('Z' | 'X'))
+    })
 }
 
 /// Runs a short tool to its end and kills it when that takes longer than `limit`.
@@ -465,7 +488,7 @@ mod tests {
         let script = "ls /proc/$$/fd; readlink /proc/$$/fd/0; ps -o sid= -p $$ | grep -qw $$";
         let launch = shell(script, folder.path());
         let state = run_to_end(&launch, None, Duration::from_secs(10)).await.unwrap();
-        let log = std::fs::read_to_string(&launch.stdout).unwrap();
+        let log = fs::read_to_string(&launch.stdout).unwrap();
         assert_eq!((log.as_str(), state), ("0\n1\n2\n/dev/null\n", ExitState::Exited(0)));
     }
 
@@ -475,7 +498,7 @@ mod tests {
         let gentle =
             shell("trap 'exit 7' TERM; echo up; while :; do sleep 0.01; done", folder.path());
         let process = Process::spawn(&gentle, None).await.unwrap();
-        while !std::fs::read_to_string(&gentle.stdout).unwrap().contains("up") {
+        while !fs::read_to_string(&gentle.stdout).unwrap().contains("up") {
             sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(process.stop(Duration::from_secs(10)).await.unwrap(), ExitState::Exited(7));

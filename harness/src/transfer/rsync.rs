@@ -10,6 +10,7 @@ use crate::{
     steps::find_tool,
     sys::{
         arrivals::Arrivals,
+        listener,
         process::{ExitState, Launch, Process},
     },
 };
@@ -18,7 +19,6 @@ use limosa_record::{clock::now_ns, dir::write_whole};
 use std::{
     ffi::OsString,
     fs,
-    net::SocketAddr,
     os::fd::AsFd,
     path::{Path, PathBuf},
     time::Duration,
@@ -113,7 +113,7 @@ impl Daemon {
         let process = Process::spawn(&launch, Some(route.to.as_fd())).await?;
         let daemon = Self { process, log };
         let deadline = Instant::now() + LISTEN_LIMIT;
-        while !daemon.listens_at(route.at) {
+        while !listener::is_there(route.to, route.at) {
             if daemon.process.try_wait()?.is_some() || Instant::now() > deadline {
                 bail!("rsync's daemon does not listen at {}\n  see: {}", route.at, logs.display());
             }
@@ -122,29 +122,11 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// As its namespace says: asking it would be its first connection.
-    fn listens_at(&self, at: SocketAddr) -> bool {
-        let pid = self.process.pid().as_raw_pid();
-        let table = if at.is_ipv4() { "tcp" } else { "tcp6" };
-        let table = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-        has_listener(&table, at.port())
-    }
-
     async fn ended(&self) -> String {
         let state = self.process.wait().await;
         let how = state.map_or_else(|e| format!("{e:#}"), |s| s.to_string());
         format!("rsync's daemon {how}\n  see: {}", self.log.display())
     }
-}
-
-/// Whether a table of `proc_net_tcp(5)` has a socket in the state LISTEN (0A) with this port.
-fn has_listener(table: &str, port: u16) -> bool {
-    let end = format!(":{port:04X}");
-    table.lines().any(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        let (local, state) = (words.next(), words.nth(1));
-        local.is_some_and(|l| l.ends_with(&end)) && state == Some("0A")
-    })
 }
 
 fn configuration(route: &Route<'_>, target: &Path) -> String {
@@ -212,17 +194,5 @@ mod tests {
         assert!(reason(log).ends_with("No space left on device (28)"));
         assert_eq!(reason("@ERROR: access denied\n"), "@ERROR: access denied");
         assert_eq!(reason("rsync error: timeout (code 30)\n"), "rsync error: timeout (code 30)");
-    }
-
-    #[test]
-    fn a_listener_is_told_from_a_connection() {
-        let table = |state| {
-            format!(
-                "  sl  local_address rem_address   st\n   0: 0100000A:0369 00000000:0000 {state} 0\n"
-            )
-        };
-        assert!(has_listener(&table("0A"), 873));
-        assert!(!has_listener(&table("01"), 873));
-        assert!(!has_listener(&table("0A"), 874));
     }
 }

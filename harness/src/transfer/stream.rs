@@ -206,9 +206,14 @@ fn pack(to: impl Write, source: &Path) -> Result<u64> {
     let mut archive = tar::Builder::new(to);
     // CRIU's images have holes, but none that its readers rely on.
     archive.sparse(false);
-    let mut names = fs::read_dir(source)?
-        .map(|entry| Ok(entry?.file_name()))
-        .collect::<io::Result<Vec<_>>>()?;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(source)? {
+        let entry = entry?;
+        // A link to the images of a round is no image.
+        if entry.file_type()?.is_file() {
+            names.push(entry.file_name());
+        }
+    }
     names.sort();
     let mut bytes = 0;
     for name in names {

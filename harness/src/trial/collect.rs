@@ -90,6 +90,7 @@ fn collect(
     if let Some(transfer) = of_moves.chain(&finished.transfer).next() {
         moves::enter_transfer(transfer, row);
     }
+    finished.moves.iter().for_each(|moved| moves::enter_move(moved, row));
     record.events = parts.iter().map(|p| harness_event(finished, p)).collect();
     let clients = plan.nodes.iter().filter(|(_, n)| n.role == crate::spec::Role::Client);
     let clients: Vec<&str> = clients.map(|(name, _)| &**name).collect();

@@ -17,6 +17,7 @@ transport: {{profile: paper-2025, idle_timeout: 40s, ladder: fast}}
 variants:
   rsync: {{scheme: {scheme}, ballast: {{size: 20MB, dirty: 8Mbit/s, hot: 10%}}}}
   stream: {{scheme: {scheme}, ballast: {{size: 20MB}}}}
+  page-server: {{scheme: {scheme}, ballast: {{size: 20MB}}}}
 timeline:
 {timeline}"
     )
@@ -39,6 +40,9 @@ const MOVE: &str = "  - at: 1500ms
   - at: 1500ms
     migrate: {node: server, to: server-b, technique: cold, transfer: stream}
     only: [stream]
+  - at: 1500ms
+    migrate: {node: server, to: server-b, technique: cold, transfer: page-server}
+    only: [page-server]
 ";
 
 /// 20 MB that cannot be compressed take 1.6 s at 100 Mbit/s.
@@ -69,8 +73,15 @@ fn the_images_of_a_server_cross_the_link_and_it_lives_on_the_other_side() {
             .filter(|e| e.variant == name && e.source == "harness")
             .map(|e| &*e.event)
             .collect();
-        let expected =
+        let mut expected =
             ["announce", "checkpoint", event::TRANSFER_SETUP, event::TRANSFER, "restore"];
+        if name == "page-server" {
+            // Its images travel while they are made.
+            expected[1..4].rotate_left(1);
+            let order = [order[0], order[1], order[4]];
+            assert_eq!(order, ["announce", event::TRANSFER_SETUP, "restore"]);
+            continue;
+        }
         assert_eq!(order, expected);
     }
 }

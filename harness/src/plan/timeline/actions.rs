@@ -1,11 +1,13 @@
 //! What each step does, in the terms of the plan.
 
-use super::{Action, Complain, Context, CopyPlan, MigratePlan};
+use super::{Action, Complain, Context, CopyPlan};
 use crate::{
     plan::{LinkPlan, MIGRATION_PORT, NodePlan, SERVER_PORT, shape},
     spec::{Kind, Migrate, PathStep, Restore, Role, Step},
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+mod migrate;
 
 pub(super) fn action(
     context: &Context<'_>,
@@ -148,9 +150,11 @@ fn migrate(
         complain(&way("to"), message, None);
         return None;
     }
-    let (node, to) = (spec.node.clone(), spec.to.clone());
-    let (technique, transfer, compress) = (spec.technique, spec.transfer, spec.compress);
-    Some(Action::Migrate(MigratePlan { node, to, technique, transfer, compress }))
+    if let Some((field, why, hint)) = migrate::nonsense(spec) {
+        complain(&way(field), why.into(), Some(hint.into()));
+        return None;
+    }
+    Some(Action::Migrate(migrate::plan(spec)))
 }
 
 fn handover(
