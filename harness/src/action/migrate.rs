@@ -59,6 +59,7 @@ impl Scene<'_> {
         let options = Options::new(logs.join("restore"));
         let restored = node.restore(self.criu()?, &arrived, &options, self.lab, &plan.to).await;
         let report = restored.context("the source has ended, and its images do not live")?;
+        self.restored(&node).await?;
         for folder in [&images, &arrived] {
             fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
         }
