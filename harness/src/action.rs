@@ -50,6 +50,8 @@ pub struct Scene<'a> {
     pub kept: PathBuf,
     /// Where CRIU's logs go; a folder per action.
     pub logs: PathBuf,
+    /// Whether a server speaks to its clients as soon as it is restored.
+    pub speaks_first: bool,
     /// What CRIU reported, in order.
     pub dumps: RefCell<Vec<DumpReport>>,
     /// Servers that moved, in order.
@@ -120,6 +122,14 @@ impl Scene<'_> {
             }
             sleep(ASK_AGAIN.min(deadline.saturating_sub(begun.elapsed()))).await;
         }
+    }
+
+    /// Lets a server that lives again speak first, where the scheme wants it.
+    async fn restored(&self, node: &Node) -> Result<()> {
+        if self.speaks_first {
+            node.ask(self.lab, &Request::Speak).await?;
+        }
+        Ok(())
     }
 
     fn criu(&self) -> Result<&Criu> {
@@ -195,6 +205,7 @@ impl Stage for Scene<'_> {
                     return self.restore_copy(&found, &images, &options, on, copy).await;
                 }
                 let report = found.restore(self.criu()?, &images, &options, self.lab, on).await?;
+                self.restored(&found).await?;
                 let detail = format!("{node} from {image} on {on}");
                 let (started_ns, done_ns) = (report.started_ns, report.done_ns);
                 Ok(Outcome { detail, started_ns, done_ns })

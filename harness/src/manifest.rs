@@ -5,9 +5,10 @@ use anyhow::Result;
 use limosa_record::{
     clock,
     dir::{RunDir, write_whole},
+    node::Scheme,
 };
 use serde_json::json;
-use std::{env, fs};
+use std::{collections::BTreeSet, env, fs};
 
 /// Set for the inner Limosa in a guest.
 pub const INSIDE_VARIABLE: &str = "LIMOSA_GUEST";
@@ -41,11 +42,16 @@ pub fn write(run: &RunDir, plan: &Plan, criu: Option<&str>, links: Backend) -> R
         },
         "links": links.name(),
         "thresholds": verdict::LIMITS,
-        "renditions": {
-            "announce": "noq's ADD_ADDRESS frame stands for the paper's MIGRATION frame",
-            "detection": "a probe is an RFC 9000 PATH_CHALLENGE on a new path of RFC 10069",
-        },
+        "renditions": renditions(plan),
     });
     write_whole(&run.manifest(), format!("{manifest:#}\n").as_bytes())?;
     Ok(())
+}
+
+/// What stands for what in the schemes of this run, by scheme.
+fn renditions(plan: &Plan) -> serde_json::Map<String, serde_json::Value> {
+    let schemes: BTreeSet<Scheme> = plan.variants.values().filter_map(|v| v.scheme).collect();
+    let rows = |scheme| json!(limosa_nodes::renditions(scheme).collect::<Vec<_>>());
+    let name = |scheme| json!(scheme).as_str().unwrap_or_default().to_owned();
+    schemes.into_iter().map(|scheme| (name(scheme), rows(scheme))).collect()
 }

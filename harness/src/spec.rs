@@ -288,7 +288,7 @@ pub struct Transport {
     #[serde(default)]
     pub congestion: Option<Congestion>,
     /// When a server that may have moved is probed again; when left out `paper` for `multipath` and
-    /// `fast` for `proactive` and `reactive`.
+    /// `fast` for `proactive`, `reactive` and the symmetric ones.
     #[serde(default)]
     pub ladder: Option<Ladder>,
     /// The connection's idle timeout; 30 s when left out.

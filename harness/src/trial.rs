@@ -25,7 +25,7 @@ use crate::{
 use anyhow::{Context, Result, anyhow, bail};
 use limosa_record::{
     clock, fault,
-    node::MigrationStatus,
+    node::{MigrationStatus, Scheme},
     row::{CalibrationRow, RowFile, TrialRow},
 };
 use serde::Serialize;
@@ -259,6 +259,7 @@ impl Host {
             nodes: RefCell::new(nodes),
             joined: Notify::new(),
             criu: self.criu.as_ref(),
+            speaks_first: finished.variant.scheme.is_some_and(Scheme::speaks_first),
             desk: self.desk(finished.trial),
             kept: finished.folder.to_owned(),
             logs: finished.folder.join("criu"),

@@ -21,8 +21,11 @@ mod scheme;
 mod server;
 mod socket;
 mod store;
+mod strangers;
 mod tls;
 mod transport;
+
+pub use scheme::rendition::{Rendition, renditions};
 
 use anyhow::{Context, Result};
 use limosa_record::{fault, node::NodeConfig};

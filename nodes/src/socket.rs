@@ -6,9 +6,12 @@
 //!   for the rest of the process. On the wire there is no difference: both send nothing.
 //! - A client's datagrams without a source address get its first one, so that the path of the
 //!   handshake uses that interface whatever the routes say.
+//! - A client that follows a server which speaks first hears of strangers, before noq drops them:
+//!   [`Strangers`].
 //! - A copied process must never send under its origin's keys: [`Port::socket`] takes the kernel's
 //!   socket away from whoever had it before, for good.
 
+use crate::strangers::Strangers;
 use limosa_record::clock::{monotonic_ns, now_ns};
 use noq::{
     AsyncUdpSocket, Runtime, TokioRuntime, UdpSender,
@@ -52,7 +55,7 @@ impl Port {
             muted.clone(),
         );
         before.store(true, Ordering::SeqCst);
-        NodeSocket { inner: self.inner.clone(), default_source: None, muted }
+        NodeSocket { inner: self.inner.clone(), default_source: None, muted, strangers: None }
     }
 }
 
@@ -62,12 +65,18 @@ pub(crate) struct NodeSocket {
     inner: Arc<Mutex<Box<dyn AsyncUdpSocket>>>,
     default_source: Option<IpAddr>,
     muted: Arc<AtomicBool>,
+    strangers: Option<Arc<Strangers>>,
 }
 
 impl NodeSocket {
     /// Binds; `default_source` is the source of datagrams for which noq names none.
     pub(crate) fn bind(address: SocketAddr, default_source: Option<IpAddr>) -> io::Result<Self> {
         Ok(Self { default_source, ..Port::bind(address)?.socket() })
+    }
+
+    /// The same, and strangers are told.
+    pub(crate) fn noting(self, strangers: Arc<Strangers>) -> Self {
+        Self { strangers: Some(strangers), ..self }
     }
 
     fn inner(&self) -> std::sync::MutexGuard<'_, Box<dyn AsyncUdpSocket>> {
@@ -91,7 +100,14 @@ impl AsyncUdpSocket for NodeSocket {
         if self.muted.load(Ordering::SeqCst) {
             return Poll::Pending;
         }
-        self.inner().poll_recv(cx, bufs, meta)
+        let received = self.inner().poll_recv(cx, bufs, meta);
+        if let (Some(strangers), Poll::Ready(Ok(count))) = (&self.strangers, &received) {
+            for (buffer, meta) in bufs.iter().zip(meta.iter()).take(*count) {
+                // All segments of a buffer are from one sender, so the first one tells.
+                strangers.look(meta.addr, &buffer[..meta.stride.min(meta.len).min(buffer.len())]);
+            }
+        }
+        received
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

@@ -125,6 +125,10 @@ pub enum Scheme {
     Reactive,
     /// Casu: all addresses are announced beforehand and tried in turn when the server is silent.
     Pool,
+    /// Casu: the server speaks first from its new address, and the client follows.
+    Symmetric,
+    /// The same, and the server has said before that it will move, but not where to.
+    SynchronizedSymmetric,
     /// The thesis' proposal: connected to the old and the new server while objects move, each
     /// request goes to both and exactly one answers.
     DualPath,
@@ -141,6 +145,11 @@ impl Scheme {
     /// Whether one connection goes on over other paths when the server has moved.
     pub fn follows(self) -> bool {
         !self.hands_over() && self != Self::Quic
+    }
+
+    /// Whether a restored server is the first to speak.
+    pub fn speaks_first(self) -> bool {
+        matches!(self, Self::Symmetric | Self::SynchronizedSymmetric)
     }
 }
 

@@ -453,6 +453,8 @@ pub mod event {
     pub const ANNOUNCEMENT: &str = "announcement";
     /// The client does not go by an announcement; the detail says why.
     pub const ANNOUNCEMENT_REFUSED: &str = "announcement_refused";
+    /// A restored server spoke first to its clients.
+    pub const SPOKE: &str = "spoke";
     /// The old server has fallen silent.
     pub const SILENT: &str = "silent";
     /// The connection died.

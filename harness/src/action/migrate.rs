@@ -225,7 +225,9 @@ impl Mover<'_> {
         let images = self.there.join(LAST);
         let (lab, to) = (self.scene.lab, &self.plan.to);
         let restored = self.node.restore(self.criu, &images, options, lab, to).await;
-        restored.context("the source has ended, and its images do not live")
+        let report = restored.context("the source has ended, and its images do not live")?;
+        self.scene.restored(&self.node).await?;
+        Ok(report)
     }
 
     /// The server goes on where it was, and so does the trial, which is an aborted one.

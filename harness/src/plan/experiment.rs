@@ -353,11 +353,10 @@ fn resolve_variant(
     let servers = std::iter::once(server).chain(restored.iter().copied());
     let used = match scheme {
         // The paper's QUIC never uses the second interface.
-        Scheme::Quic | Scheme::Proactive | Scheme::Reactive | Scheme::Pool => {
-            network.interfaces_toward(client, [server])
-        }
         Scheme::Multipath => network.places[client].interfaces.iter().collect(),
         Scheme::DualPath | Scheme::PostCopy => network.interfaces_toward(client, servers),
+        // The paper's QUIC never uses the second interface, and the others have one path.
+        _ => network.interfaces_toward(client, [server]),
     };
     for interface in used {
         let same = interface.addresses.iter().find(|a| a.addr().is_ipv4() == connect.is_ipv4());
@@ -398,6 +397,7 @@ fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Trans
         congestion: own.congestion.or(common.congestion).unwrap_or(usual),
         ladder: own.ladder.or(common.ladder).unwrap_or(match scheme {
             Scheme::Proactive | Scheme::Reactive => Ladder::Fast,
+            scheme if scheme.speaks_first() => Ladder::Fast,
             _ => Ladder::Paper,
         }),
         idle_timeout: time(own.idle_timeout, common.idle_timeout, Time::from_secs(30)),

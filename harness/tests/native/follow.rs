@@ -7,6 +7,7 @@ const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/casu-
 
 /// A server moves for a second while a client sends 20 requests per second, and later comes back.
 fn experiment() -> String {
+    let announced = "only: [proactive, reactive, pool, synchronized-symmetric]";
     format!(
         "version: 1
 topology: {TOPOLOGY}
@@ -21,12 +22,16 @@ variants:
   proactive: {{scheme: proactive}}
   reactive: {{scheme: reactive}}
   pool: {{scheme: pool, transport: {{pool_order: listed}}}}
+  symmetric: {{scheme: symmetric}}
+  synchronized-symmetric: {{scheme: synchronized-symmetric}}
 timeline:
   - at: 500ms
     announce: {{node: server, to: server-b}}
     name: there
+    {announced}
   - after: there
     barrier: {{node: server, deadline: 1s}}
+    {announced}
   - at: 1500ms
     checkpoint: {{node: server, as: image}}
   - after: image + 1s
@@ -34,6 +39,7 @@ timeline:
     name: away
   - after: away + 2s
     announce: {{node: server, to: server-a}}
+    {announced}
   - after: away + 3s
     checkpoint: {{node: server, as: second}}
   - after: second + 500ms
@@ -48,7 +54,7 @@ fn one_path_follows_a_server_there_and_back_again() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (output, run) = crate::run(folder.path(), "move", &experiment());
     let trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");
-    assert_eq!(trials.len(), 3, "{}", text(&output));
+    assert_eq!(trials.len(), 5, "{}", text(&output));
     let requests: Vec<RequestRow> = row::read(&run.requests()).expect("requests.csv");
     let events: Vec<EventRow> = row::read(&run.events()).expect("events.csv");
     for trial in &trials {
@@ -70,6 +76,8 @@ fn one_path_follows_a_server_there_and_back_again() {
             // The pool's turns double; all others look again after 100 ms.
             assert!(trial.variant == "pool" || late_s < 0.6, "{}: {late_s} s", trial.variant);
         }
+        let spoke = of("server", event::SPOKE).len();
+        assert_eq!(spoke, if trial.variant.contains("symmetric") { 2 } else { 0 });
         for barrier in of("harness", "barrier") {
             assert!(barrier.detail.contains("all clients"), "{barrier:?}");
         }

@@ -44,10 +44,10 @@ impl Meter {
         let path = config.folder.join(THROUGHPUT_FILE);
         let file = RowFile::append(&path).with_context(|| format!("open {}", path.display()))?;
         let used = match config.transport.scheme {
-            Scheme::Quic | Scheme::Proactive | Scheme::Reactive | Scheme::Pool => 1,
             Scheme::Multipath => config.local.len(),
             // One interface per server, if there are two.
             Scheme::DualPath | Scheme::PostCopy => config.local.len().min(2),
+            _ => 1,
         };
         let locals = config.local.iter().copied().take(used).collect();
         let state = State { file, locals, paths: Vec::new(), until_ns: None };

@@ -135,7 +135,16 @@ impl Client {
 
     /// Makes an endpoint; it is closed when the client ends.
     pub(crate) fn endpoint(&self, socket: NodeSocket) -> Result<Endpoint> {
-        let (config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+        self.endpoint_with(EndpointConfig::default(), socket)
+    }
+
+    /// The same with settings of its own.
+    pub(crate) fn endpoint_with(
+        &self,
+        config: EndpointConfig,
+        socket: NodeSocket,
+    ) -> Result<Endpoint> {
+        let runtime = Arc::new(TokioRuntime);
         let endpoint = Endpoint::new_with_abstract_socket(config, None, Box::new(socket), runtime)
             .context("make the endpoint")?;
         self.endpoints().push(endpoint.clone());
@@ -204,7 +213,9 @@ impl Handler for Control {
                 }
             }
             Request::Stop => self.stop.notify_one(),
-            Request::Announce(_) => return refusal("only a server can announce an address"),
+            Request::Announce(_) | Request::Speak => {
+                return refusal("only a server can announce an address");
+            }
             Request::BecomeTarget(_) | Request::Handover(_) | Request::Objects => {
                 return refusal("only a server has objects");
             }

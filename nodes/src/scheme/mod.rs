@@ -7,6 +7,7 @@ mod handover;
 mod ladder;
 mod multipath;
 mod quic;
+pub(crate) mod rendition;
 
 use crate::client::{Body, Client};
 use anyhow::Result;
@@ -20,7 +21,11 @@ pub(crate) async fn run(client: &Client, body: &mut Body) -> Result<()> {
     match client.config.transport.scheme {
         Scheme::Quic => quic::run(client, body).await,
         Scheme::Multipath => multipath::run(client, body).await,
-        Scheme::Proactive | Scheme::Reactive | Scheme::Pool => follow::run(client, body).await,
         Scheme::DualPath | Scheme::PostCopy => handover::run(client, body).await,
+        Scheme::Proactive
+        | Scheme::Reactive
+        | Scheme::Pool
+        | Scheme::Symmetric
+        | Scheme::SynchronizedSymmetric => follow::run(client, body).await,
     }
 }

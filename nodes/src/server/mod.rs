@@ -31,7 +31,7 @@ use noq::{Connection, Endpoint, Incoming, PathId, TokioRuntime, VarInt};
 use objects::{Answers, Asked};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -48,6 +48,28 @@ const HEARD_BYTES: usize = 128;
 /// noq does not tell a server that a frame was acknowledged.
 pub(crate) fn heard(address: SocketAddr) -> Vec<u8> {
     format!("HEARD {address}\r\n").into_bytes()
+}
+
+/// Announces an address; `again`: also when it was announced before, because noq sends each only
+/// once.
+fn tell(
+    connection: &Connection,
+    address: SocketAddr,
+    again: bool,
+) -> Result<(), noq_proto::n0_nat_traversal::Error> {
+    if again {
+        connection.remove_nat_traversal_address(address)?;
+    }
+    connection.add_nat_traversal_address(address)
+}
+
+/// What is announced by a server that will move and does not know where to.
+fn nowhere(address: SocketAddr) -> SocketAddr {
+    let ip: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 /// What the tasks of a server share.
@@ -263,24 +285,35 @@ impl Server {
         if self.config.transport.scheme == Scheme::Quic {
             return refusal("the scheme `quic` cannot announce an address");
         }
+        let vague = self.config.transport.scheme == Scheme::SynchronizedSymmetric;
+        let address = if vague { nowhere(address) } else { address };
         let mut now = self.now();
         if now.live.is_empty() {
             return refusal("no live connection to announce the address on");
         }
+        let again = now.announced.as_ref().is_none_or(|(before, _)| *before != address);
         let failed: Vec<String> = now
             .live
             .values()
-            .filter_map(|connection| connection.add_nat_traversal_address(address).err())
+            .filter_map(|connection| tell(connection, address, again).err())
             .map(|error| error.to_string())
             .collect();
         if let Some(first) = failed.first() {
             return refusal(format!("{} of {} connections: {first}", failed.len(), now.live.len()));
         }
-        if now.announced.as_ref().is_none_or(|(before, _)| *before != address) {
+        if again {
             now.announced = Some((address, BTreeSet::new()));
         }
         self.events.now(event::ANNOUNCEMENT, address.to_string());
         Reply { connections: now.live.len() as u64, ..Reply::default() }
+    }
+
+    /// A PING on every path, from the address that this host has now.
+    fn speak(&self) {
+        let mut now = self.now();
+        now.endpoint.handle_network_change(None);
+        now.announced = None;
+        self.events.now(event::SPOKE, format!("to {} clients", now.live.len()));
     }
 
     fn status(&self) -> Reply {
@@ -324,6 +357,10 @@ impl Handler for Server {
             Request::Status => Ok(()),
             Request::Start => return refusal("a server has nothing to start"),
             Request::Announce(address) => return self.announce(address),
+            Request::Speak => {
+                self.speak();
+                Ok(())
+            }
             Request::BecomeTarget(target) => self.become_target(target),
             Request::Handover(handover) => self.hand_over(handover),
             Request::Objects => return self.write_objects(),

@@ -14,6 +14,8 @@ pub enum Request {
     Start,
     /// To a server: tell all clients that it will move to this address.
     Announce(SocketAddr),
+    /// To a server that was restored elsewhere: speak to all clients, from where it is now.
+    Speak,
     /// To a copy of a server: forget where it comes from and become the new server. It answers
     /// when nothing of the copied connections can be sent any more.
     BecomeTarget(Target),
@@ -32,6 +34,7 @@ impl Request {
             Self::Status => "Status",
             Self::Start => "Start",
             Self::Announce(_) => "Announce",
+            Self::Speak => "Speak",
             Self::BecomeTarget(_) => "BecomeTarget",
             Self::Handover(_) => "Handover",
             Self::Objects => "Objects",

@@ -4,23 +4,18 @@
 //! |---|---|---|
 //! | `proactive`, `reactive` | [`explicit`] | Conforti, Puliafito et al. 2022; Casu's extension of mvfst |
 //! | `pool` | [`pool`] | Casu |
+//! | `symmetric`, `synchronized-symmetric` | [`symmetric`] | Casu |
 //!
-//! What all of them share, and what it costs:
-//!
-//! | original | here | cost |
-//! |---|---|---|
-//! | SERVER_MIGRATION, POOL_MIGRATION_ADDRESS | ADD_ADDRESS of n0's QUIC NAT traversal extension | – |
-//! | application data goes to the new address before it is validated | noq sends a PATH_CHALLENGE there; data follows its answer (RFC 9000, section 9) | one round trip |
-//! | data is sent again at once on the new path | noq sends again what an abandoned path lost 3 PTO after the peer has answered PATH_ABANDON, and a tail at the next PTO | up to 0.3 s for what was under way |
-//! | a probe timeout resets congestion control, and sets it back when the old server speaks | each path has its own | – |
-//! | probes 100 ms apart, doubling | the [ladder](super::ladder) of the settings | – |
-//! | a validation that fails closes the connection | the old path stays | – |
+//! What of the originals noq does not allow, what stands for it and what that costs is in the table
+//! of [`rendition`](super::rendition): above all **one round trip**, because no data goes to an
+//! address that has not answered.
 //!
 //! noq tells no application about probe timeouts; see [`timeout`]. Each scheme is a [`Machine`]
 //! without sockets; this module carries out what it says.
 
 mod explicit;
 mod pool;
+mod symmetric;
 mod timeout;
 
 use super::{announced, detector, detector::Detector, ladder::Schedule};
@@ -28,6 +23,7 @@ use crate::{
     client::{Body, Client, Failure, Link},
     random::Random,
     socket::NodeSocket,
+    strangers::Strangers,
     transport::PATH_IDS,
 };
 use anyhow::Result;
@@ -42,10 +38,14 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use timeout::{ProbeTimeout, Sign};
+use timeout::{ProbeTimeout, Sign, pto};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// How often the path is looked at.
 const TICK: Duration = Duration::from_millis(5);
+
+/// The least time in which a stranger has to answer: without an RTT sample a PTO is 100 ms.
+const SHORTEST_PATIENCE: Duration = Duration::from_millis(300);
 
 /// What a scheme wants done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,11 @@ trait Machine {
     fn heard(&mut self) -> Option<Command>;
     /// An answer is waited for, and a probe timeout has passed without a packet.
     fn timeout(&mut self, now: Instant) -> Option<Command>;
+    /// A packet for this connection came from an unknown address; whoever sends from there is given
+    /// until then to answer.
+    fn stranger(&mut self, _address: SocketAddr, _patient_until: Instant) -> Option<Command> {
+        None
+    }
     /// Time passes.
     fn tick(&mut self, now: Instant) -> Option<Command>;
     /// The server has answered from this address; the path leads there now.
@@ -79,9 +84,14 @@ pub(super) async fn run(client: &Client, body: &mut Body) -> Result<()> {
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let first = client.config.local.first().copied();
-    let socket = NodeSocket::bind(SocketAddr::new(wildcard, 0), first)?;
-    let endpoint = &client.endpoint(socket)?;
-    let beside = async |link: &Arc<Link>| Driver::new(client, link).follow().await;
+    let (strangers, told) = Strangers::new(client.config.connect)?;
+    let socket = NodeSocket::bind(SocketAddr::new(wildcard, 0), first)?.noting(strangers.clone());
+    let endpoint = &client.endpoint_with(strangers.endpoint(), socket)?;
+    let told = tokio::sync::Mutex::new(told);
+    let beside = async |link: &Arc<Link>| {
+        let mut told = told.lock().await;
+        Driver::new(client, link, strangers.clone()).follow(&mut told).await
+    };
     super::quic::work(client, body, endpoint, beside).await
 }
 
@@ -95,6 +105,8 @@ fn machine(client: &Client, home: SocketAddr) -> Box<dyn Machine> {
             };
             Box::new(pool::Pool::new(home, random))
         }
+        Scheme::Symmetric => Box::new(symmetric::Symmetric::new(false)),
+        Scheme::SynchronizedSymmetric => Box::new(symmetric::Symmetric::new(true)),
         other => Box::new(explicit::Explicit::new(other == Scheme::Proactive)),
     }
 }
@@ -103,6 +115,7 @@ fn machine(client: &Client, home: SocketAddr) -> Box<dyn Machine> {
 struct Driver<'a> {
     client: &'a Client,
     link: &'a Link,
+    strangers: Arc<Strangers>,
     machine: Box<dyn Machine>,
     timeout: ProbeTimeout,
     /// The path that is used.
@@ -113,13 +126,15 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn new(client: &'a Client, link: &'a Link) -> Self {
+    fn new(client: &'a Client, link: &'a Link, strangers: Arc<Strangers>) -> Self {
         let path = link.connection.path(PathId::ZERO);
         let remote = path.and_then(|path| path.remote_address().ok());
         let remote = remote.unwrap_or(client.config.connect);
+        strangers.at_home(remote);
         Self {
             client,
             link,
+            strangers,
             machine: machine(client, remote),
             timeout: ProbeTimeout::default(),
             home: PathId::ZERO,
@@ -130,7 +145,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Follows the server for as long as the connection lives; its end is the workload's affair.
-    async fn follow(mut self) -> Failure {
+    async fn follow(mut self, strangers: &mut UnboundedReceiver<SocketAddr>) -> Failure {
         let mut paths = self.link.connection.path_events();
         let mut addresses = self.link.connection.nat_traversal_updates();
         let mut tick = tokio::time::interval(TICK);
@@ -143,6 +158,7 @@ impl<'a> Driver<'a> {
                     }
                     _ => None,
                 },
+                Some(address) = strangers.recv() => self.stranger(address),
                 _ = tick.tick() => self.tick(),
             };
             if let Some(command) = command {
@@ -153,12 +169,24 @@ impl<'a> Driver<'a> {
     }
 
     fn announced(&mut self, address: SocketAddr) -> Option<Command> {
-        if !announced::is_welcome(self.client, &self.link.connection, address) {
+        let synchronized = self.client.config.transport.scheme == Scheme::SynchronizedSymmetric;
+        // Its announcement says that it will move and not where to.
+        let vague = synchronized && address.ip().is_unspecified();
+        if !vague && !announced::is_welcome(self.client, &self.link.connection, address) {
             return None;
         }
         self.client.events.now(event::ANNOUNCEMENT, address.to_string());
         announced::acknowledge(&self.link.connection, address);
         self.machine.announced(address)
+    }
+
+    fn stranger(&mut self, address: SocketAddr) -> Option<Command> {
+        if self.strangers.is_home(address) {
+            return None; // It was a stranger when its packet came.
+        }
+        let rtt = self.link.connection.rtt(self.home).unwrap_or_default();
+        let patience = (3 * pto(rtt)).max(SHORTEST_PATIENCE);
+        self.machine.stranger(address, Instant::now() + patience)
     }
 
     fn tick(&mut self) -> Option<Command> {
@@ -206,6 +234,7 @@ impl<'a> Driver<'a> {
         let old = std::mem::replace(&mut self.home, id);
         search.into_probes().chain([old]).filter(|other| *other != id).for_each(|p| self.close(p));
         self.timeout = ProbeTimeout::default();
+        self.strangers.at_home(remote);
         self.machine.moved(remote);
     }
 

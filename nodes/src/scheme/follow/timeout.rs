@@ -19,6 +19,12 @@ pub(super) enum Sign {
     Timeout,
 }
 
+/// PTO = smoothed_rtt + 4·rttvar + max_ack_delay. noq does not show rttvar; an eighth of the round
+/// trip is much for a path that is busy.
+pub(super) fn pto(rtt: Duration) -> Duration {
+    rtt + rtt / 2 + MAX_ACK_DELAY
+}
+
 /// Watches one path.
 #[derive(Debug, Default)]
 pub(super) struct ProbeTimeout {
@@ -39,10 +45,7 @@ impl ProbeTimeout {
             return Sign::Nothing;
         }
         let since = *self.since.get_or_insert(now);
-        // PTO = smoothed_rtt + 4·rttvar + max_ack_delay. noq does not show rttvar; an eighth of the
-        // round trip is much for a path that is busy.
-        let pto = rtt + rtt / 2 + MAX_ACK_DELAY;
-        if now.saturating_duration_since(since) >= pto { Sign::Timeout } else { Sign::Nothing }
+        if now.saturating_duration_since(since) >= pto(rtt) { Sign::Timeout } else { Sign::Nothing }
     }
 }
 
