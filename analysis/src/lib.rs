@@ -1,7 +1,7 @@
 //! From a run directory to numbers, figures and a report.
 //!
 //! Input: the files that `limosa run` left, all of them, some of them or pieces of them. Output:
-//! `summary.csv`, `model.csv`, `figures/*.svg` and `report.html` beside them, and [`Analysis`] for the
+//! `summary.csv`, `model.csv`, `security.csv`, `figures/*.svg` and `report.html` beside them, and [`Analysis`] for the
 //! terminal; of several runs also a [`Comparison`]. Needs no root and nothing of the machine that ran
 //! the experiment.
 
@@ -13,6 +13,7 @@ pub mod model;
 mod number;
 mod reference;
 mod report;
+mod security;
 mod series;
 pub mod stats;
 mod summary;
@@ -70,6 +71,10 @@ pub fn analyse(run: &RunDir) -> anyhow::Result<Analysis> {
     let rows: Vec<_> = modelled.iter().flat_map(|c| c.rows.iter().cloned()).collect();
     if !rows.is_empty() {
         write_rows(&run.model_table(), &rows)?;
+    }
+    let secured = security::rows(&mut input);
+    if !secured.is_empty() {
+        write_rows(&run.security_table(), &secured)?;
     }
     let figures = write_figures(run, &chapters)?;
     let warnings = input.warnings.clone();

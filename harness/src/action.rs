@@ -1,5 +1,6 @@
 //! What the steps of a timeline do: the one `match` over [`Action`].
 
+mod attack;
 mod migrate;
 
 pub use migrate::{Move, Round};
@@ -168,6 +169,8 @@ impl Scene<'_> {
                 self.node(node)?.kill().await?;
                 Ok(node.clone())
             }
+            Action::Attack(plan) => self.attack(plan).await,
+            Action::Search { node } => self.search(node),
             Action::Barrier { node, deadline } => {
                 let unheard = self.barrier(node, deadline.as_duration()).await?;
                 Ok(match &unheard[..] {
@@ -206,6 +209,9 @@ impl Stage for Scene<'_> {
                 }
                 let report = found.restore(self.criu()?, &images, &options, self.lab, on).await?;
                 self.restored(&found).await?;
+                // They are full of secrets, and nobody needs them any more.
+                std::fs::remove_dir_all(&images)
+                    .with_context(|| format!("remove {}", images.display()))?;
                 let detail = format!("{node} from {image} on {on}");
                 let (started_ns, done_ns) = (report.started_ns, report.done_ns);
                 Ok(Outcome { detail, started_ns, done_ns })

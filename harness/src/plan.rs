@@ -17,7 +17,7 @@ pub use network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan, RulePl
 pub use push::{PushPlan, PushRoute};
 pub use service::{DownloadPlan, WorkloadPlan};
 pub use shape::{DelayStage, LossPlan, RateStage, ShapePlan, TraceStage};
-pub use timeline::{Action, CopyPlan, MigratePlan, StepPlan, When};
+pub use timeline::{Action, AttackPlan, CopyPlan, MigratePlan, StepPlan, When};
 
 use crate::spec::{Expect, Links, Role, Transfer};
 use indexmap::IndexMap;

@@ -3,11 +3,13 @@
 //! Reading never looks at the machine, so a file that is right on one machine is right on all.
 //! The doc comments here become the descriptions in `schema.json`.
 
+mod attack;
 mod load;
 mod named;
 mod service;
 mod trace;
 
+pub use attack::{Attack, Attacked, Search};
 pub use load::{
     Document, Location, Problem, SpecError, Step as PathStep, load_experiment, load_topology, parse,
 };
@@ -386,6 +388,12 @@ pub struct Step {
     /// the origin is released.
     #[serde(default)]
     pub handover: Option<Handover>,
+    /// Somebody else sends to a node: what it holds against is in `security.csv`.
+    #[serde(default)]
+    pub attack: Option<Attack>,
+    /// Looks for the keys of a node's connections in images and all else on the disk.
+    #[serde(default)]
+    pub search: Option<Search>,
     /// A link gets another shape.
     #[serde(default)]
     pub shape: Option<Reshape>,
@@ -406,7 +414,7 @@ pub struct Step {
 pub struct Announce {
     /// The server.
     pub node: String,
-    /// The place it will move to.
+    /// The place it will move to, or any IP address.
     pub to: String,
 }
 

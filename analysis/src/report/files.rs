@@ -108,12 +108,20 @@ const MODEL: &[Column] = &[
     ("model_s, inside, difference_ratio", "the model's mean at the same times beside it"),
 ];
 
-const TABLES: [(&str, &str, &[Column]); 6] = [
+const SECURITY: &[Column] = &[
+    ("variant, repetition, check, passed", "which trial, what was looked at, whether it held"),
+    ("packets, bytes", "what was sent to an address before that had answered a challenge"),
+    ("ratio, limit_ratio", "that by the bytes that had come from there; the most that may be"),
+    ("secrets, detail", "keys that were found on the disk; more about it"),
+];
+
+const TABLES: [(&str, &str, &[Column]); 7] = [
     ("trials.csv", "one row per trial", TRIALS),
     ("throughput.csv", "one row per trial, path and interval", THROUGHPUT),
     ("requests.csv", "one row per request of a request workload", REQUESTS),
     ("events.csv", "what happened when", EVENTS),
     ("summary.csv", "one row per variant and metric, and one per difference", SUMMARY),
+    ("security.csv", "one row per check, where an experiment attacks", SECURITY),
     ("model.csv", "measured response times beside the model, where there is one", MODEL),
 ];
 

@@ -67,6 +67,39 @@ pub fn read(path: &Path) -> Result<Vec<Keys>> {
     Ok(all)
 }
 
+/// Everything in a key log that opens packets, and what is derived from it: the secrets, their
+/// successors after key updates, and the keys of packets. With a name for each.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn secrets(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let mut all = Vec::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [label, _, secret] = words[..] else { continue };
+        let Some(mut secret) = bytes(secret) else { continue };
+        if !label.ends_with("_TRAFFIC_SECRET_0") {
+            continue;
+        }
+        let (hash, lengths) = match secret.len() {
+            48 => (hkdf::HKDF_SHA384, &[32][..]),
+            _ => (hkdf::HKDF_SHA256, &[16, 32][..]),
+        };
+        let who = label.split('_').next().unwrap_or_default().to_lowercase();
+        for generation in 0..GENERATIONS {
+            all.push((format!("{who} secret {generation}"), secret.clone()));
+            for length in lengths {
+                let key = expand(hash, &secret, "quic key", *length);
+                all.extend(key.map(|key| (format!("{who} key {generation}"), key)));
+            }
+            let Some(next) = expand(hash, &secret, "quic ku", secret.len()) else { break };
+            secret = next;
+        }
+    }
+    Ok(all)
+}
+
 impl Keys {
     fn new(
         name: &str,
@@ -90,14 +123,14 @@ impl Keys {
     }
 
     /// Opens a 1-RTT packet whose destination connection id ends before byte `after_id`;
-    /// `expected` is the next packet number expected on a path.
+    /// `expected` is the next packet number expected on a path. Gives its number and its frames.
     pub fn open(
         &self,
         packet: &[u8],
         after_id: usize,
         paths: impl IntoIterator<Item = u32>,
         expected: impl Fn(u32) -> u64,
-    ) -> Option<Number> {
+    ) -> Option<(Number, Vec<u8>)> {
         // RFC 9001, section 5.4.2: the sample starts four bytes behind the start of the number.
         let sample =
             packet.get(after_id + 4..after_id + 4 + self.header.algorithm().sample_len())?;
@@ -119,8 +152,10 @@ impl Keys {
                 let (key, iv) = &self.packet[generation];
                 let nonce = aead::Nonce::assume_unique_for_key(nonce(iv, path, number));
                 let mut body = body.to_vec();
-                if key.open_in_place(nonce, aead::Aad::from(&header), &mut body).is_ok() {
-                    return Some(Number { generation, path, packet: number });
+                let aad = aead::Aad::from(&header);
+                if let Ok(opened) = key.open_in_place(nonce, aad, &mut body) {
+                    let number = Number { generation, path, packet: number };
+                    return Some((number, opened.to_vec()));
                 }
             }
         }
@@ -186,7 +221,8 @@ mod tests {
             &aead::quic::CHACHA20,
         );
         let packet = bytes("4cfe4189655e5cd55c41f69080575d7999c25a5bfb").unwrap();
-        let number = keys.unwrap().open(&packet, 1, 0..4, |_| 654_360_560).unwrap();
+        let (number, frames) = keys.unwrap().open(&packet, 1, 0..4, |_| 654_360_560).unwrap();
+        assert_eq!(frames, [0x01], "a PING");
         assert_eq!(number, Number { generation: 0, path: 0, packet: 654_360_564 });
     }
 

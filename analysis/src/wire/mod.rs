@@ -5,10 +5,12 @@
 //! these and yet differ, which would break the cipher: two copies of one server must never make
 //! one (RFC 9001, section 9.5; RFC 10069 for several paths).
 
+mod frames;
 mod keys;
 mod pcap;
 
-pub use keys::{Keys, Number, read as read_keys};
+pub use frames::{Kinds, kinds};
+pub use keys::{Keys, Number, read as read_keys, secrets};
 pub use pcap::{Datagram, read as read_pcap};
 
 use std::{
@@ -34,6 +36,8 @@ pub struct Packet {
     pub number: Number,
     /// The protected packet as it was sent.
     pub bytes: Vec<u8>,
+    /// Its frames.
+    pub payload: Vec<u8>,
 }
 
 /// What a capture held.
@@ -65,7 +69,7 @@ pub fn open(datagrams: &[Datagram], keys: &[Keys]) -> Opened {
                 Some((at, keys.open(packet, after_id, Keys::any_path(), expected)?))
             })
         });
-        let Some((at, number)) = found else {
+        let Some((at, (number, payload))) = found else {
             opened.closed += 1;
             continue;
         };
@@ -74,7 +78,7 @@ pub fn open(datagrams: &[Datagram], keys: &[Keys]) -> Opened {
         *largest = (*largest).max(number.packet + 1);
         let Datagram { time_ns, from, to, .. } = *datagram;
         let bytes = packet.to_vec();
-        opened.packets.push(Packet { time_ns, from, to, keys: at, number, bytes });
+        opened.packets.push(Packet { time_ns, from, to, keys: at, number, bytes, payload });
     }
     opened
 }
@@ -91,6 +95,11 @@ pub fn reused(packets: &[Packet]) -> Vec<(&Packet, &Packet)> {
         }
     }
     pairs
+}
+
+/// The destination connection id of the 1-RTT packet of a datagram.
+pub fn connection_id(payload: &[u8]) -> Option<&[u8]> {
+    short_header(payload)?.get(1..=ID_BYTES)
 }
 
 /// The 1-RTT packet of a datagram: its last one (RFC 9000, section 12.2), behind any with long
@@ -141,7 +150,8 @@ mod tests {
     fn packet(number: u64, bytes: &[u8]) -> Packet {
         let address = "10.0.0.1:4433".parse().unwrap();
         let number = Number { generation: 0, path: 0, packet: number };
-        Packet { time_ns: 0, from: address, to: address, keys: 0, number, bytes: bytes.into() }
+        let (bytes, payload) = (bytes.into(), vec![]);
+        Packet { time_ns: 0, from: address, to: address, keys: 0, number, bytes, payload }
     }
 
     #[test]

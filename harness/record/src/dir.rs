@@ -86,6 +86,11 @@ impl RunDir {
         self.0.join("model.csv")
     }
 
+    /// `security.csv`: what attacks on the nodes achieved.
+    pub fn security_table(&self) -> PathBuf {
+        self.0.join("security.csv")
+    }
+
     /// `comparison.csv`: this run beside others.
     pub fn comparison_table(&self) -> PathBuf {
         self.0.join("comparison.csv")

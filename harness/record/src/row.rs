@@ -400,6 +400,32 @@ pub struct ModelRow {
     pub difference_ratio: Option<f64>,
 }
 
+/// One row of `security.csv`: whether one trial held against one kind of attack.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SecurityRow {
+    /// Name of the variant.
+    pub variant: String,
+    /// Number of the repetition, from 1.
+    pub repetition: u32,
+    /// `data_before_validation`, `amplification`, `connection_id_on_two_paths`,
+    /// `connection_survives` or `secrets_on_disk`.
+    pub check: String,
+    /// Whether it did what it should.
+    pub passed: bool,
+    /// Packets that were sent to an address before it had answered.
+    pub packets: Option<u64>,
+    /// UDP payload of these.
+    pub bytes: Option<u64>,
+    /// These by the bytes that had come from there.
+    pub ratio: Option<f64>,
+    /// The largest allowed ratio (RFC 9000, section 8).
+    pub limit_ratio: Option<f64>,
+    /// Secrets that were found.
+    pub secrets: Option<u64>,
+    /// More about it, in words.
+    pub detail: String,
+}
+
 /// One row of `comparison.csv`: one metric of one variant in a run and in the run it is compared with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ComparisonRow {

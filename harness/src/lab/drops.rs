@@ -57,7 +57,11 @@ impl Lab {
     /// # Errors
     /// When the kernel or the engine cannot be asked.
     pub fn readings(&self, timeline: &[StepPlan]) -> Result<LinkReadings> {
-        let cut = timeline.iter().any(|s| matches!(s.action, Action::LinkDown { .. }));
+        let cut = timeline.iter().any(|s| match &s.action {
+            Action::LinkDown { .. } => true,
+            Action::Attack(attack) => attack.cut.is_some(),
+            _ => false,
+        });
         let lossy = self.lossy(timeline);
         let shapes = self.shapes()?;
         let late = shapes.iter().filter_map(|s| s.engine.as_ref());

@@ -4,7 +4,7 @@ mod actions;
 
 use self::actions::{action, one_of};
 use super::{Network, NodePlan, shape::ShapePlan};
-use crate::spec::{Document, Experiment, PathStep, Problem, Step, Technique, Transfer};
+use crate::spec::{Attacked, Document, Experiment, PathStep, Problem, Step, Technique, Transfer};
 use indexmap::IndexMap;
 use limosa_record::unit::Time;
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,19 @@ impl MigratePlan {
     }
 }
 
+/// Somebody else who sends to a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttackPlan {
+    /// What is sent.
+    pub kind: Attacked,
+    /// The node that is listened to.
+    pub node: String,
+    /// The place that it is sent from, with the servers' port.
+    pub from: String,
+    /// A link that is cut while the attacker listens.
+    pub cut: Option<String>,
+}
+
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -124,6 +137,13 @@ pub enum Action {
         /// Rate at which objects move, in bytes per second.
         rate_bytes_per_s: u64,
     },
+    /// Somebody else sends to a node.
+    Attack(AttackPlan),
+    /// Looks for a node's keys on the disk.
+    Search {
+        /// The node.
+        node: String,
+    },
     /// A link gets another shape.
     Shape {
         /// The link.
@@ -160,6 +180,8 @@ impl Action {
             Self::Restore { .. } => "restore",
             Self::Migrate(_) => "migrate",
             Self::Handover { .. } => "handover",
+            Self::Attack(_) => "attack",
+            Self::Search { .. } => "search",
             Self::Shape { .. } => "shape",
             Self::LinkDown { .. } => "link_down",
             Self::LinkUp { .. } => "link_up",

@@ -52,7 +52,7 @@ timeline:
 #[ignore = "needs root and /dev/net/tun"]
 fn one_path_follows_a_server_there_and_back_again() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let (output, run) = crate::run(folder.path(), "move", &experiment());
+    let (output, run) = crate::run_with(folder.path(), "move", &experiment(), &["--jobs", "5"]);
     let trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");
     assert_eq!(trials.len(), 5, "{}", text(&output));
     let requests: Vec<RequestRow> = row::read(&run.requests()).expect("requests.csv");

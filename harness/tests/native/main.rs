@@ -12,6 +12,7 @@ mod handover;
 mod isolation;
 mod kills;
 mod labs;
+mod luck;
 mod machine;
 mod moves;
 mod push;
@@ -41,10 +42,16 @@ fn this_kernel_runs_experiments() {
 /// Runs an experiment on this kernel with links in user space, as a user starts it, in a folder
 /// where also everything temporary goes.
 fn run(folder: &Path, name: &str, experiment: &str) -> (Output, RunDir) {
+    run_with(folder, name, experiment, &[])
+}
+
+/// The same with further arguments.
+fn run_with(folder: &Path, name: &str, experiment: &str, more: &[&str]) -> (Output, RunDir) {
     let file = format!("{name}.yaml");
     fs::write(folder.join(&file), experiment).expect("write the experiment");
     let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
         .args(["run", &file, "--on", "host", "--links", "user"])
+        .args(more)
         .current_dir(folder)
         .env("TMPDIR", folder)
         .output()

@@ -1,6 +1,6 @@
 //! What each step does, in the terms of the plan.
 
-use super::{Action, Complain, Context, CopyPlan};
+use super::{Action, AttackPlan, Complain, Context, CopyPlan};
 use crate::{
     plan::{LinkPlan, MIGRATION_PORT, NodePlan, SERVER_PORT, shape},
     spec::{Kind, Migrate, PathStep, Restore, Role, Step},
@@ -22,6 +22,8 @@ pub(super) fn action(
         ("restore", spec.restore.is_some()),
         ("migrate", spec.migrate.is_some()),
         ("handover", spec.handover.is_some()),
+        ("attack", spec.attack.is_some()),
+        ("search", spec.search.is_some()),
         ("shape", spec.shape.is_some()),
         ("link_down", spec.link_down.is_some()),
         ("link_up", spec.link_up.is_some()),
@@ -40,7 +42,11 @@ pub(super) fn action(
     }
     if let Some(a) = &spec.announce {
         server(context, &a.node, &["announce".into(), "node".into()], complain)?;
-        let address = host(context, &a.to, &["announce".into(), "to".into()], complain)?;
+        // An address as such: what nobody is to believe can be announced, too.
+        let address = match a.to.parse() {
+            Ok(ip) => SocketAddr::new(ip, SERVER_PORT),
+            Err(_) => host(context, &a.to, &["announce".into(), "to".into()], complain)?,
+        };
         return Some(Action::Announce { node: a.node.clone(), address });
     }
     if let Some(b) = &spec.barrier {
@@ -60,6 +66,19 @@ pub(super) fn action(
     }
     if let Some(h) = &spec.handover {
         return handover(context, h, others, complain);
+    }
+    if let Some(a) = &spec.attack {
+        return attack(context, a, complain);
+    }
+    if let Some(s) = &spec.search {
+        let way = ["search".into(), "node".into()];
+        node(context, &s.node, &way, complain)?;
+        if context.experiment.value.transport.key_log != Some(true) {
+            let hint = Some("add `transport: {key_log: true}`".into());
+            complain(&way, "its keys are known only from its key log".into(), hint);
+            return None;
+        }
+        return Some(Action::Search { node: s.node.clone() });
     }
     if let Some(s) = &spec.shape {
         return reshape(context, s, complain);
@@ -155,6 +174,26 @@ fn migrate(
         return None;
     }
     Some(Action::Migrate(migrate::plan(spec)))
+}
+
+fn attack(
+    context: &Context<'_>,
+    spec: &crate::spec::Attack,
+    complain: &mut Complain<'_>,
+) -> Option<Action> {
+    node(context, &spec.node, &["attack".into(), "node".into()], complain)?;
+    host(context, &spec.from, &["attack".into(), "from".into()], complain)?;
+    if let Some(name) = &spec.cut {
+        let found = context.network.links.iter().any(|l| l.name == *name);
+        if !found {
+            let hint = one_of("links", context.network.links.iter().map(|l| &l.name));
+            let message = format!("there is no link `{name}`");
+            complain(&["attack".into(), "cut".into()], message, hint);
+            return None;
+        }
+    }
+    let (node, from, cut) = (spec.node.clone(), spec.from.clone(), spec.cut.clone());
+    Some(Action::Attack(AttackPlan { kind: spec.kind, node, from, cut }))
 }
 
 fn handover(
