@@ -102,6 +102,21 @@ fn each_mistake_is_told_with_its_place() {
             "checkpoint: {node: server, as: image}\n    only: [multipath-migrate]",
             "checkpoint: {node: server, as: image}\n    only: [quic-none]",
         ),
+        (
+            "an attack from nowhere",
+            "    announce: {node: server, to: server-b}\n",
+            "    attack: {kind: replay, node: server, from: mars}\n",
+        ),
+        (
+            "an attack that cuts no link",
+            "    announce: {node: server, to: server-b}\n",
+            "    attack: {kind: reset, node: client, from: server-b, cut: lnk}\n",
+        ),
+        (
+            "keys that nobody knows",
+            "    announce: {node: server, to: server-b}\n",
+            "    search: {node: server}\n",
+        ),
         ("no repetitions", "repetitions: 3", "repetitions: 0"),
         ("too many repetitions", "repetitions: 3", "repetitions: 4000000000"),
         (

@@ -16,6 +16,7 @@ mod luck;
 mod machine;
 mod moves;
 mod push;
+mod security;
 mod signals;
 mod soak;
 mod trials;

@@ -7,6 +7,7 @@
 //! [`Controller`]: noq::congestion::Controller
 
 mod cap;
+mod doubt;
 mod olia;
 mod olia_math;
 mod registry;
@@ -49,7 +50,7 @@ pub(crate) fn factory(transport: &Transport) -> Factory {
         Congestion::OliaMpquic => olia(Variant::Mpquic),
     };
     match transport.profile {
-        Profile::Modern => inner,
+        Profile::Modern => Arc::new(doubt::DoubtFactory(inner)),
         Profile::Paper2025 => Arc::new(cap::CapFactory::new(inner)),
     }
 }
