@@ -118,6 +118,8 @@ const ELSEWHERE: &[Experiment] = &[
         ),
     ),
     (rsync, ("transfer/rsync:die", 5, "source resumed: rsync killed by signal 9")),
+    (pages, ("criu/page-server:refuse", 5, "source resumed: criu page-server")),
+    (pages, ("criu/page-server:die", 5, "source resumed: checkpoint node `server`: dump process")),
     (copy, ("criu/dump:die", 5, "checkpoint failed: checkpoint node `server`")),
     (copy, ("criu/restore:refuse", 5, "restore failed: restore `server-new` on `server-b`")),
     (
@@ -146,6 +148,7 @@ const ELSEWHERE: &[Experiment] = &[
 const HANGING_TRANSFERS: &[Experiment] = &[
     (stream, ("transfer/file@2:hang", 5, "source resumed: nothing has moved for 15s")),
     (rsync, ("transfer/rsync:hang", 5, "source resumed: rsync has done nothing for 20s")),
+    (pages, ("criu/page-server:hang", 5, "source resumed: no page has come for 15s")),
     (push, ("transfer/rsync:hang", 5, "rsync has done nothing for 20s")),
     (copy, ("server/asked/BecomeTarget:hang", 5, "ask node `server-new`: no answer within 5s")),
 ];
@@ -181,6 +184,10 @@ fn stream() -> String {
 
 fn rsync() -> String {
     migrate("rsync")
+}
+
+fn pages() -> String {
+    migrate("page-server")
 }
 
 fn copy() -> String {
