@@ -24,7 +24,9 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow, bail};
 use limosa_record::{
-    clock, fault,
+    clock,
+    dir::UNFINISHED,
+    fault,
     node::{MigrationStatus, Scheme},
     row::{CalibrationRow, RowFile, TrialRow},
 };
@@ -36,6 +38,7 @@ use std::{
     path::{Path, PathBuf},
     rc::Rc,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -384,6 +387,9 @@ impl Laboratory for Arc<Host> {
     }
 }
 
+/// How long a thread may still take when its trial is over.
+const LEFT_OVER: Duration = Duration::from_secs(2);
+
 impl Host {
     /// One trial from the first to the last, on this thread.
     fn try_once(
@@ -401,9 +407,12 @@ impl Host {
         };
         let mut begun = self.machine.mark();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let middle = runtime
-            .context("start a runtime")
-            .and_then(|runtime| runtime.block_on(self.middle(&mut finished, &mut begun, phase)));
+        let middle = runtime.context("start a runtime").and_then(|runtime| {
+            let middle = runtime.block_on(self.middle(&mut finished, &mut begun, phase));
+            // A thread that hangs, in a file system perhaps, must not hold the run.
+            runtime.shutdown_timeout(LEFT_OVER);
+            middle
+        });
         phase(Phase::Collection);
         let machine =
             finished.machine.get_or_insert_with(|| Readings::between(&begun, &self.machine.mark()));
@@ -433,10 +442,15 @@ impl Host {
     }
 }
 
+/// Copies what is whole.
 fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
+        // Half a file of a node that was killed while it wrote.
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            continue;
+        }
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             copy_folder(&entry.path(), &target)?;
@@ -476,3 +490,21 @@ fn empty_row(plan: &Plan, finished: &Finished<'_>) -> TrialRow {
 
 #[cfg(test)]
 mod properties;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_half_a_file_of_a_node_that_was_killed_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+        fs::create_dir_all(from.join("in")).unwrap();
+        for name in ["a", "in/b", "in/.unfinished-1rqKYB"] {
+            fs::write(from.join(name), name).unwrap();
+        }
+        copy_folder(&from, &to).unwrap();
+        assert!(to.join("a").exists() && to.join("in/b").exists());
+        assert_eq!(fs::read_dir(to.join("in")).unwrap().count(), 1);
+    }
+}

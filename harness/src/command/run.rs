@@ -222,7 +222,7 @@ fn in_guest(
                     kept.display()
                 );
             }
-            Err(e) => return Err(e),
+            Err(e) => return Err(NotReady(format!("{e:#}")).into()),
         }
     }
     unreachable!("numbers do not end")

@@ -92,16 +92,17 @@ pub async fn run_async(command: &GuestCommand, ready: &Ready) -> Result<i32> {
     // With our copy open, the channel would not end when QEMU does.
     drop(guest);
     let qemu = process.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    let blow = match fault::strikes("guest/boot") {
-        Some(Kind::Hang) => Some(rustix::process::Signal::STOP),
-        Some(_) => Some(rustix::process::Signal::KILL),
-        None => None,
+    let strike = |point: &str| {
+        let blow = match fault::strikes(point) {
+            Some(Kind::Hang) => rustix::process::Signal::STOP,
+            Some(_) => rustix::process::Signal::KILL,
+            None => return,
+        };
+        // One that has ended needs no blow.
+        let _ = qemu.map(|qemu| rustix::process::kill_process(qemu, blow));
     };
-    if let (Some(qemu), Some(blow)) = (qemu, blow) {
-        rustix::process::kill_process(qemu, blow).context("strike QEMU")?;
-    }
-
-    let result = attend(host, &mut signals, command.time_limit).await;
+    strike("guest/boot");
+    let result = attend(host, &mut signals, command.time_limit, || strike("guest/run")).await;
     end(&mut process).await;
     result.map_err(|error| explain(error, &command.console, &errors))
 }
@@ -217,11 +218,13 @@ impl Signals {
     }
 }
 
-/// Carries frames until the command has ended; returns its exit code.
+/// Carries frames until the command has ended, and calls `at_work` when it begins; returns its exit
+/// code.
 async fn attend(
     mut channel: UnixStream,
     signals: &mut Signals,
     time_limit: Option<Duration>,
+    at_work: impl Fn(),
 ) -> Result<i32> {
     // Reading and printing happen in a thread of their own: a blocked terminal must not keep Ctrl-C from the guest.
     let (sender, mut news) = mpsc::unbounded_channel();
@@ -236,11 +239,10 @@ async fn attend(
     loop {
         tokio::select! {
             frame = news.recv() => match frame {
-                // Whoever calls this ends QEMU now.
-                Some(Ok(Frame::Ready)) if fault::strikes("guest/run").is_some() => {
-                    return Err(Crashed("the guest ended before its command did".into()).into());
+                Some(Ok(Frame::Ready)) => {
+                    running = true;
+                    at_work();
                 }
-                Some(Ok(Frame::Ready)) => running = true,
                 Some(Ok(Frame::AskTime)) => Frame::Time(now_ns())
                     .write(&mut channel)
                     .context("tell the guest the time")?,

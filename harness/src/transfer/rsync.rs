@@ -3,7 +3,7 @@
 //! The daemon runs in the namespace of the target, listens on one address of it, lets only the
 //! sender in and is confined to the target folder (chroot); the client runs in the namespace of the
 //! source. Each is PID 1 of a PID namespace, so that nothing of them is left when they are dropped.
-//! rsync itself ends when nothing moves for [`STALLED`].
+//! rsync itself ends when nothing moves for [`STALLED`]; one that does not is ended.
 
 use super::{Report, Route, STALLED};
 use crate::{
@@ -15,7 +15,12 @@ use crate::{
     },
 };
 use anyhow::{Context, Result, bail};
-use limosa_record::{clock::now_ns, dir::write_whole};
+use limosa_record::{
+    clock::now_ns,
+    dir::write_whole,
+    fault::{self, Kind},
+};
+use rustix::process::Signal;
 use std::{
     ffi::OsString,
     fs,
@@ -30,6 +35,9 @@ pub const PROGRAM: &str = "rsync";
 
 /// How long the daemon may take until it listens.
 const LISTEN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long the client may do nothing at all. Its own limit comes first, unless it hangs itself.
+const IDLE: Duration = Duration::from_secs(STALLED.as_secs() + 5);
 
 /// Copies the files of `source` into `target`; both exist. Configuration and logs go into the folder
 /// `logs`, which is made.
@@ -49,11 +57,21 @@ pub async fn copy(
     let log = logs.join("rsync.log");
     let started_ns = now_ns();
     let daemon = Daemon::start(route, target, logs).await?;
-    let launch = client(route, source, &log, compress)?;
+    let mut launch = client(route, source, &log, compress)?;
+    let fault = fault::strikes("transfer/rsync");
+    if fault == Some(Kind::Refuse) {
+        launch.args.push("--no-such-option".into());
+    }
     let client = Process::spawn(&launch, Some(route.from.as_fd())).await?;
+    match fault {
+        Some(Kind::Hang) => client.signal(Signal::STOP)?,
+        Some(Kind::Die) => client.signal(Signal::KILL)?,
+        _ => {}
+    }
     let state = tokio::select! {
         state = client.wait() => state?,
         why = daemon.ended() => bail!(why),
+        () = idle(&client, IDLE) => bail!("rsync has done nothing for {IDLE:?}\n  see: {}", log.display()),
         broken = arrivals.note() => match broken.context("watch for arrivals")? {},
     };
     let done_ns = now_ns();
@@ -78,6 +96,19 @@ pub async fn copy(
         sent_bytes: number("Total bytes sent")?,
         received_bytes: number("Total bytes received")?,
     })
+}
+
+/// Returns when a program has neither read nor written for so long (`proc_pid_io(5)`).
+async fn idle(program: &Process, limit: Duration) {
+    let file = format!("/proc/{}/io", program.pid().as_raw_pid());
+    let (mut before, mut since) = (String::new(), Instant::now());
+    while since.elapsed() < limit {
+        sleep(limit / 20).await;
+        let now = fs::read_to_string(&file).unwrap_or_default();
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+    }
 }
 
 fn program() -> Result<PathBuf> {

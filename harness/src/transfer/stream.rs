@@ -6,7 +6,7 @@
 
 use super::{Report, Route, STALLED};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use limosa_record::clock::now_ns;
+use limosa_record::{clock::now_ns, fault};
 use std::{
     ffi::OsStr,
     fs::{self, File},
@@ -120,6 +120,7 @@ impl Drop for Cut {
 
 /// The sender's and the receiver's end of one connection, blocking.
 async fn connect(route: &Route<'_>) -> Result<(TcpStream, TcpStream)> {
+    fault::here("transfer/connect")?;
     let socket =
         |at: SocketAddr| Ok(if at.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? });
     let listener = route.to.run(|| socket(route.at))?;
@@ -251,6 +252,7 @@ fn unpack(mut from: impl Read, target: &Path) -> Result<(u64, Arrived)> {
         first_ns.get_or_insert_with(now_ns);
         let name = plain_name(&entry.path()?)?;
         ensure!(entry.header().entry_type().is_file(), "{} is no file", name.display());
+        fault::here("transfer/file")?;
         let mut file = File::create_new(target.join(&name))?;
         bytes += io::copy(&mut entry, &mut file)?;
         last_ns = now_ns();

@@ -3,16 +3,22 @@
 use super::ONE_AT_A_TIME;
 use limosa_record::{
     dir::RunDir,
+    fault::VARIABLE,
     row::{self, EventRow, ThroughputRow, TrialRow},
 };
 use std::{fs, path::Path, process::Command};
 
 fn limosa(folder: &Path, arguments: &[&str]) -> (i32, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
-        .args(arguments)
-        .current_dir(folder)
-        .output()
-        .expect("start limosa");
+    limosa_with("", folder, arguments)
+}
+
+/// With a fault, if it has a name.
+fn limosa_with(fault: &str, folder: &Path, arguments: &[&str]) -> (i32, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_limosa"));
+    if !fault.is_empty() {
+        command.env(VARIABLE, fault);
+    }
+    let output = command.args(arguments).current_dir(folder).output().expect("start limosa");
     let text = [output.stdout, output.stderr].concat();
     (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).into_owned())
 }
@@ -68,9 +74,10 @@ fn one_short_trial_of_each_scheme() {
     assert_eq!(code, 0, "{text}");
 }
 
-/// The first trial's client ends before its last step is due, and the second one still runs.
+/// The first guest dies, the first trial's client ends before its last step is due, and the second
+/// one still runs.
 #[test]
-fn a_trial_that_fails_does_not_stop_the_next() {
+fn neither_a_guest_that_dies_nor_a_trial_that_fails_stops_the_run() {
     let _one = ONE_AT_A_TIME.lock();
     let folder = files();
     let path = folder.path().join("experiments/quickstart.yaml");
@@ -78,12 +85,33 @@ fn a_trial_that_fails_does_not_stop_the_next() {
     // The download is over long before 50 s.
     let text = text.replace("  - at: 2s\n    checkpoint", "  - at: 50s\n    kill: {node: client}\n    only: [quic-migrate]\n  - at: 2s\n    checkpoint");
     fs::write(&path, text).expect("write quickstart.yaml");
-    let (code, text) =
-        limosa(folder.path(), &["run", "experiments/quickstart.yaml", "--on", "guest"]);
+    let arguments = ["run", "experiments/quickstart.yaml", "--on", "guest"];
+    let (code, text) = limosa_with("guest/run:die", folder.path(), &arguments);
     assert_eq!(code, 5, "{text}");
+    assert!(text.contains("the guest crashed; the rows so far are kept"), "{text}");
     let run = RunDir::new(folder.path().join("results/quickstart/latest"));
+    assert!(run.root().join("guest-console-1.log").is_file());
     let trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");
     assert_eq!(trials[0].status, "failed");
     assert!(trials[0].reason.as_ref().is_some_and(|r| r.contains("before the step `kill`")));
     assert_eq!(trials[1].status, "ok", "{:?}", trials[1].reason);
+}
+
+/// A guest that hangs has two limits, each with words of its own; one that dies at its start is
+/// replaced.
+#[test]
+#[ignore = "waits for limits of minutes; the night runs it"]
+fn a_guest_that_hangs_is_given_up() {
+    let arguments =
+        ["run", "experiments/quickstart.yaml", "--on", "guest", "--only", "quic-migrate"];
+    for (fault, wanted, told) in [
+        ("guest/boot:die", 0, "the guest crashed; the rows so far are kept"),
+        ("guest/boot:hang", 4, "the guest did not come up within 120 s"),
+        ("guest/run:hang", 4, "the guest reached its time limit of 480 s and was ended"),
+    ] {
+        let folder = files();
+        let (code, text) = limosa_with(fault, folder.path(), &arguments);
+        assert_eq!(code, wanted, "{fault}: {text}");
+        assert!(text.contains(told), "{fault}: {text}");
+    }
 }

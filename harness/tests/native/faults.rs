@@ -1,13 +1,19 @@
 //! Every point × kind of fault that a run on this kernel passes: what is told, what the row says, and
 //! that the machine is clean afterwards.
 
-use super::{machine::Place, text};
+use super::{
+    machine::{Place, moving},
+    text,
+};
 use limosa_record::fault::VARIABLE;
-use std::{path::Path, process::Output, sync::Mutex, thread};
+use std::{path::Path, process::Output, thread};
 
 /// A fault, what limosa's exit code is with it, and what is found in the trial's reason or, when there
 /// is no row, in what limosa says.
 type Case = (&'static str, i32, &'static str);
+
+/// How an experiment is made, and what goes wrong in it.
+type Experiment = (fn() -> String, Case);
 
 const FULL: &str = "No space left on device";
 
@@ -88,6 +94,127 @@ const HANGS: &[(&str, &str, Case)] = &[
     ("4MB", "60s", ("server/asked/Stop:hang", 0, "")),
 ];
 
+/// A server that moves with its images, a copy that takes over, and files that are copied.
+const ELSEWHERE: &[Experiment] = &[
+    (stream, ("criu/dump:refuse", 5, "source resumed: checkpoint node `server`: dump process")),
+    (
+        stream,
+        (
+            "transfer/connect:refuse",
+            5,
+            "source resumed: connect the two places: Operation not permitted",
+        ),
+    ),
+    (stream, ("transfer/file:full", 5, "source resumed: take files into")),
+    (stream, ("transfer/file@3:full", 5, FULL)),
+    (stream, ("criu/restore:die", 5, "the source has ended, and its images do not live")),
+    (rsync, ("write/rsyncd.conf:full", 5, FULL)),
+    (
+        rsync,
+        (
+            "transfer/rsync:refuse",
+            5,
+            "source resumed: rsync exited with 1: rsync: --no-such-option",
+        ),
+    ),
+    (rsync, ("transfer/rsync:die", 5, "source resumed: rsync killed by signal 9")),
+    (pages, ("criu/page-server:refuse", 5, "source resumed: criu page-server")),
+    (pages, ("criu/page-server:die", 5, "source resumed: checkpoint node `server`: dump process")),
+    (copy, ("criu/dump:die", 5, "checkpoint failed: checkpoint node `server`")),
+    (copy, ("criu/restore:refuse", 5, "restore failed: restore `server-new` on `server-b`")),
+    (
+        copy,
+        ("server/asked/BecomeTarget:refuse", 5, "ask node `server-new`: Operation not permitted"),
+    ),
+    (
+        copy,
+        ("server/asked/BecomeTarget:die", 5, "node `server-new` ended too early: killed by signal"),
+    ),
+    (
+        copy,
+        (
+            "server/asked/Handover:refuse",
+            5,
+            "handover failed: ask node `server`: Operation not permitted",
+        ),
+    ),
+    (copy, ("server/asked/Handover:die", 5, "node `server` ended too early: killed by signal")),
+    (push, ("write/file.bin:full", 5, FULL)),
+    (push, ("transfer/rsync:refuse", 5, "rsync exited with 1: rsync: --no-such-option")),
+    (push, ("transfer/rsync:die", 5, "rsync killed by signal 9")),
+];
+
+/// Each limit of a transfer has words of its own.
+const HANGING_TRANSFERS: &[Experiment] = &[
+    (stream, ("transfer/file@2:hang", 5, "source resumed: nothing has moved for 15s")),
+    (rsync, ("transfer/rsync:hang", 5, "source resumed: rsync has done nothing for 20s")),
+    (pages, ("criu/page-server:hang", 5, "source resumed: no page has come for 15s")),
+    (push, ("transfer/rsync:hang", 5, "rsync has done nothing for 20s")),
+    (copy, ("server/asked/BecomeTarget:hang", 5, "ask node `server-new`: no answer within 5s")),
+];
+
+const TOPOLOGIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies");
+
+/// A download over `topology` while something is done with the server.
+fn download(topology: &str, size: &str, scheme: &str, timeline: &str) -> String {
+    format!(
+        "version: 1
+topology: {TOPOLOGIES}/{topology}.yaml
+repetitions: 1
+time_limit: 60s
+workload: {{download: {{path: /random, size: {size}}}}}
+transport: {{profile: paper-2025, idle_timeout: 40s}}
+variants:
+  move: {{scheme: {scheme}}}
+timeline:
+{timeline}"
+    )
+}
+
+fn migrate(transfer: &str) -> String {
+    let step = format!(
+        "  - at: 500ms\n    migrate: {{node: server, to: server-b, technique: cold, transfer: {transfer}}}\n"
+    );
+    download("nakano-2025-wan", "3MB", "quic", &step)
+}
+
+fn stream() -> String {
+    migrate("stream")
+}
+
+fn rsync() -> String {
+    migrate("rsync")
+}
+
+fn pages() -> String {
+    migrate("page-server")
+}
+
+fn copy() -> String {
+    let steps = "  - at: 300ms
+    checkpoint: {node: server, as: image, leave_running: true}
+  - after: image + 100ms
+    restore: {from: image, on: server-b, as: server-new}
+    name: copy
+  - after: copy
+    handover: {from: server, to: server-new, rate: 40Mbit/s}
+";
+    download("nakano-2025", "12MB", "dual-path", steps)
+}
+
+fn push() -> String {
+    format!(
+        "version: 1
+topology: {TOPOLOGIES}/amio-2023-servers.yaml
+repetitions: 1
+time_limit: 60s
+workload: {{push: {{from: server-source, to: server-destination}}}}
+variants:
+  move: {{push: {{size: 1MB, content: random}}}}
+"
+    )
+}
+
 /// What is wrong after a run with a fault.
 fn wrong(place: &Place, (fault, code, wanted): Case, output: &Output) -> Vec<String> {
     let told = text(output);
@@ -111,42 +238,72 @@ fn wrong(place: &Place, (fault, code, wanted): Case, output: &Output) -> Vec<Str
     wrong
 }
 
-fn all_wrong(cases: &[Case], time_limit: &str, size: &str) -> Vec<String> {
-    let mut all = Vec::new();
-    for case in cases {
-        let place = Place::with(time_limit, size);
-        let output = place.experiment(&[]).env(VARIABLE, case.0).output().expect("start limosa");
-        all.extend(wrong(&place, *case, &output));
-    }
-    all
+fn wrong_in(place: &Place, case: Case) -> Vec<String> {
+    let output = place.experiment(&[]).env(VARIABLE, case.0).output().expect("start limosa");
+    wrong(place, case, &output)
+}
+
+fn all_wrong(cases: &[Case]) -> Vec<String> {
+    cases.iter().flat_map(|case| wrong_in(&Place::new("60s"), *case)).collect()
+}
+
+/// Experiments with a fault each, the parts beside each other.
+fn wrong_beside_each_other<'c>(parts: impl Iterator<Item = &'c [(String, Case)]>) -> Vec<String> {
+    let one = |(experiment, case): &(String, Case)| wrong_in(&Place::of(experiment), *case);
+    thread::scope(|scope| {
+        let part = |part: &'c [(String, Case)]| {
+            scope.spawn(move || part.iter().flat_map(one).collect::<Vec<_>>())
+        };
+        let threads: Vec<_> = parts.map(part).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a thread of cases")).collect()
+    })
 }
 
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
 fn a_run_that_cannot_go_on_says_whose_fault_it_is() {
-    let wrong = all_wrong(RUN, "60s", "4MB");
+    let wrong = all_wrong(RUN);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
 fn a_trial_in_which_something_fails_has_a_row_that_says_what() {
-    let wrong = all_wrong(TRIAL, "60s", "4MB");
+    let wrong = all_wrong(TRIAL);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+#[ignore = "needs root, rsync and /dev/net/tun"]
+fn a_move_a_copy_and_a_push_in_which_something_fails_have_rows_that_say_what() {
+    limosa::setup::tools().expect("get rsync");
+    let cases: Vec<_> = ELSEWHERE.iter().map(|(text, case)| (text(), *case)).collect();
+    // Three at a time: they wait for downloads most of the time.
+    let wrong = wrong_beside_each_other(cases.chunks(cases.len().div_ceil(3)));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The source is stopped while its images travel; a harness that dies then takes it along.
+#[test]
+#[ignore = "needs root and /dev/net/tun"]
+fn a_harness_that_dies_under_travelling_images_leaves_nothing_that_clean_does_not_find() {
+    let place = Place::of(&stream());
+    let mut run = place.experiment(&[]);
+    let output = run.env(VARIABLE, "transfer/file@2:die").output().expect("start limosa");
+    assert_eq!(output.status.code(), None, "{}", text(&output));
+    place.clean();
+    assert_eq!(place.left(), [""; 0]);
 }
 
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
 fn everything_that_can_hang_has_a_limit() {
-    let all = Mutex::new(Vec::new());
-    // They wait most of the time, so they wait together.
-    thread::scope(|scope| {
-        for (size, limit, case) in HANGS {
-            let all = &all;
-            scope.spawn(move || all.lock().unwrap().extend(all_wrong(&[*case], limit, size)));
-        }
-    });
-    let wrong = all.into_inner().unwrap();
+    limosa::setup::tools().expect("get rsync");
+    let moves = HANGS.iter().map(|(size, limit, case)| (moving(limit, size), *case));
+    let others = HANGING_TRANSFERS.iter().map(|(text, case)| (text(), *case));
+    let cases: Vec<_> = moves.chain(others).collect();
+    // They wait for limits most of the time.
+    let wrong = wrong_beside_each_other(cases.chunks(1));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

@@ -40,6 +40,12 @@ expect:
 
 const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/nakano-2025.yaml");
 
+/// The experiment with a trial's limit and a download's size; 4 MB take two seconds.
+pub(crate) fn moving(time_limit: &str, size: &str) -> String {
+    let text = EXPERIMENT.replace("TOPOLOGY", TOPOLOGY).replace("LIMIT", time_limit);
+    text.replace("SIZE", size)
+}
+
 /// A folder with an experiment, where also everything temporary goes, so that other limosas on this
 /// machine do not disturb.
 pub(crate) struct Place {
@@ -52,11 +58,16 @@ impl Place {
         Self::with(time_limit, "4MB")
     }
 
-    /// With a longer or shorter download; 4 MB take two seconds.
+    /// With a longer or shorter download.
+    pub(crate) fn with(time_limit: &str, size: &str) -> Self {
+        Self::of(&moving(time_limit, size))
+    }
+
+    /// With another experiment, under the name `move`.
     ///
     /// A criu that works is known by then: the first limosa on a machine tries several, and a fault
     /// is meant for the run and not for that.
-    pub(crate) fn with(time_limit: &str, size: &str) -> Self {
+    pub(crate) fn of(experiment: &str) -> Self {
         static CRIU: Once = Once::new();
         CRIU.call_once(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -64,9 +75,7 @@ impl Place {
         });
         let folder = tempfile::tempdir().expect("temporary folder");
         fs::create_dir(folder.path().join("tmp")).expect("a folder for temporary files");
-        let text = EXPERIMENT.replace("TOPOLOGY", TOPOLOGY).replace("LIMIT", time_limit);
-        let text = text.replace("SIZE", size);
-        fs::write(folder.path().join("move.yaml"), text).expect("write the experiment");
+        fs::write(folder.path().join("move.yaml"), experiment).expect("write the experiment");
         Self { folder, links_before: links() }
     }
 

@@ -11,8 +11,14 @@ use crate::sys::{
     netns::Netns,
     process::{ExitState, Launch, Process},
 };
-use limosa_record::clock::now_ns;
-use rustix::pipe::{fcntl_setpipe_size, pipe};
+use limosa_record::{
+    clock::now_ns,
+    fault::{self, Kind},
+};
+use rustix::{
+    pipe::{fcntl_setpipe_size, pipe},
+    process::Signal,
+};
 use std::{
     ffi::OsString,
     fs,
@@ -99,6 +105,8 @@ pub struct Daemon {
     scratch: TempDir,
     /// Name of its log.
     name: &'static str,
+    /// What goes wrong with it when it is ready.
+    fault: Option<Kind>,
 }
 
 impl Criu {
@@ -146,14 +154,17 @@ impl Criu {
         netns: &Netns,
     ) -> Result<Daemon, CriuError> {
         let scratch = super::scratch(images)?;
+        let fault = fault::strikes(format_args!("criu/{name}"));
+        let refused = (fault == Some(Kind::Refuse)).then(|| "--no-such-option".into());
         let args = [name.into(), "--images-dir".into(), images.into()]
             .into_iter()
             .chain(["--work-dir".into(), scratch.path().into()])
             .chain(["--log-file".into(), "log".into(), "-v4".into()])
-            .chain(words);
+            .chain(words)
+            .chain(refused);
         let launch = Launch::new(&self.program, args, scratch.path().join("output"));
         let process = Process::spawn(&launch, Some(netns.as_fd())).await?;
-        Ok(Daemon { process, scratch, name })
+        Ok(Daemon { process, scratch, name, fault })
     }
 }
 
@@ -169,6 +180,11 @@ impl Daemon {
                 return Err(self.broken(state));
             }
             sleep(Duration::from_millis(1)).await;
+        }
+        match self.fault {
+            Some(Kind::Hang) => self.process.signal(Signal::STOP)?,
+            Some(Kind::Die) => self.process.signal(Signal::KILL)?,
+            _ => {}
         }
         Ok(())
     }
