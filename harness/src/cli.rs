@@ -58,7 +58,10 @@ pub enum Command {
         json: bool,
     },
     /// Get what is missing: distribution packages, guest image, CRIU
-    Setup,
+    Setup {
+        /// Experiments whose programs are got, too
+        files: Vec<PathBuf>,
+    },
     /// Show what would happen; needs no root and touches nothing
     Plan {
         /// The experiment
@@ -184,6 +187,9 @@ pub struct RunArgs {
     /// What carries shaped links: the kernel's netem, user space, or whichever can do it
     #[arg(long, value_enum)]
     pub links: Option<Links>,
+    /// Start programs that an experiment names in a `command`, as root
+    #[arg(long)]
+    pub allow_commands: bool,
     /// Where the results go
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub out: PathBuf,

@@ -72,7 +72,11 @@ fn carry_out(cli: Cli) -> Result<u8> {
     }
     match cli.command {
         Command::Doctor { file, json } => show::doctor(file.as_deref(), json),
-        Command::Setup => {
+        Command::Setup { files } => {
+            let plans = files.iter().map(|file| show::load(file, None));
+            let plans = plans.collect::<Result<Vec<_>, _>>()?;
+            let programs = || plans.iter().try_for_each(setup::programs::get);
+            programs().map_err(|e| NotReady(format!("{e:#}")))?;
             setup::tools().and_then(|()| setup::setup()).map_err(|e| NotReady(format!("{e:#}")))?;
             // Whether a criu works shows only when a process is moved, which only root may do.
             become_root()?;

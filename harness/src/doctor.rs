@@ -137,6 +137,9 @@ pub async fn examine(plan: Option<&Plan>) -> Report {
     if plan.is_none_or(Plan::needs_rsync) {
         report.host.push(rsync());
     }
+    for (_, command) in plan.iter().flat_map(|plan| plan.commands()) {
+        report.host.push(program(&command.program));
+    }
     report.guest = guest_findings();
     report
 }
@@ -255,6 +258,12 @@ async fn lazy_pages(criu: &Criu) -> Finding {
 fn rsync() -> Finding {
     let seen = steps::find_tool(transfer::rsync::PROGRAM).map(|p| p.display().to_string());
     finding("rsync", seen.ok_or_else(|| ("not installed".into(), "limosa setup".into())))
+}
+
+fn program(name: &str) -> Finding {
+    let seen = setup::programs::find(name).map(|p| p.display().to_string());
+    let lacks = || (format!("`{name}` is not there"), setup::programs::how_to_get(name));
+    finding("program", seen.ok_or_else(lacks))
 }
 
 fn guest_findings() -> Vec<Finding> {

@@ -7,6 +7,7 @@
 
 mod descriptors;
 mod drops;
+pub mod floating;
 pub mod keeper;
 mod kernel;
 pub mod pinned;

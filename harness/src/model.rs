@@ -52,7 +52,7 @@ fn parameters(plan: &Plan, variant: &VariantPlan, start_s: f64) -> Option<Parame
     });
     let (migration, rate_bytes_per_s) = handover?;
     let network = plan.network_of(variant);
-    let on = |role| plan.nodes.values().find(|n| n.role == role).map(|n| &*n.on);
+    let on = |role| plan.nodes.values().find(|n| n.role == Some(role)).map(|n| &*n.on);
     let (client, old) = (on(Role::Client)?, on(Role::Server)?);
     let new = network.places.iter().find_map(|(name, place)| {
         let has = |a: &ipnet::IpNet| a.addr() == migration;

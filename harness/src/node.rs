@@ -1,19 +1,27 @@
-//! A node: a process in a place, from its start over checkpoints and restores to its end.
+//! A node: a process in a place, from its start over checkpoints and restores to its end. It is one
+//! of Limosa's own, which answers requests, or any other program ([`command`]).
+
+mod command;
+
+pub use command::Place;
 
 use crate::{
-    lab::Lab,
+    lab::{Lab, floating::Floating},
     sys::{
         criu::{Criu, DumpReport, Leave, Options, RestoreReport},
+        family::family,
         netns::Netns,
         process::{ExitState, Launch, Process},
+        sockets::{Held, Unread},
     },
+    timeline::until,
 };
 use anyhow::{Context, Result, bail};
 use limosa_record::{
     dir::write_whole,
     node::{NodeConfig, Reply, Request},
 };
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use std::{
     cell::{Cell, RefCell},
     fs,
@@ -25,6 +33,7 @@ use std::{
 };
 use tokio::{
     net::UdpSocket,
+    sync::watch,
     time::{Instant, sleep, timeout_at},
 };
 
@@ -49,13 +58,17 @@ pub struct Node {
     name: String,
     folder: PathBuf,
     kept: PathBuf,
-    /// Where it answers requests, on the loopback of its place.
-    control: SocketAddr,
+    /// Where it answers requests, on the loopback of its place; a command answers none.
+    control: Option<SocketAddr>,
+    /// Its own address, which moves along.
+    floating: Option<Floating>,
     place: RefCell<String>,
     process: RefCell<Rc<Process>>,
     /// Between checkpoint and restore its end is no accident.
     moving: Cell<bool>,
     killed: Cell<bool>,
+    /// What its sockets held when it ended to live on elsewhere.
+    unread: Cell<Option<Unread>>,
 }
 
 impl Node {
@@ -88,23 +101,43 @@ impl Node {
         let process = Process::spawn(&launch, Some(lab.place(place)?.as_fd()))
             .await
             .with_context(|| format!("start node `{name}`"))?;
-        let node = Self {
-            name: name.into(),
-            folder: folder.into(),
-            kept: kept.into(),
-            control: config.control(),
-            place: RefCell::new(place.into()),
-            process: RefCell::new(Rc::new(process)),
-            moving: Cell::new(false),
-            killed: Cell::new(false),
-        };
+        let mut node = Self::new(name, place, folder, kept.into(), process);
+        node.control = Some(config.control());
         tokio::select! {
             state = node.ended() => bail!(node.early_end(state)),
-            answer = ask(lab.place(place)?, node.control, &Request::Status, READY_LIMIT) => {
+            answer = ask(lab.place(place)?, config.control(), &Request::Status, READY_LIMIT) => {
                 answer.with_context(|| node.told(format!("node `{name}` never said ready")))?;
             }
         }
         Ok(node)
+    }
+
+    /// A process that runs. It answers no requests and has no address of its own.
+    fn new(name: &str, place: &str, folder: &Path, kept: PathBuf, process: Process) -> Self {
+        Self {
+            name: name.into(),
+            folder: folder.into(),
+            kept,
+            control: None,
+            floating: None,
+            place: RefCell::new(place.into()),
+            process: RefCell::new(Rc::new(process)),
+            moving: Cell::new(false),
+            killed: Cell::new(false),
+            unread: Cell::new(None),
+        }
+    }
+
+    /// The same node with an address of its own, which its place has by now.
+    pub fn with_address(mut self, floating: Option<Floating>) -> Self {
+        self.floating = floating;
+        self
+    }
+
+    /// What its UDP sockets held when it ended to live on elsewhere; `None` when it did not, or
+    /// nobody could look.
+    pub fn unread(&self) -> Option<Unread> {
+        self.unread.get()
     }
 
     /// Its name.
@@ -118,7 +151,10 @@ impl Node {
     /// When it does not answer in time, or answers that it cannot.
     pub async fn ask(&self, lab: &Lab, request: &Request) -> Result<Reply> {
         let place = self.place.borrow().clone();
-        ask(lab.place(&place)?, self.control, request, ANSWER_LIMIT)
+        let control = self.control.with_context(|| {
+            format!("node `{}` is not Limosa's own and answers nothing", self.name)
+        })?;
+        ask(lab.place(&place)?, control, request, ANSWER_LIMIT)
             .await
             .with_context(|| format!("ask node `{}`", self.name))
     }
@@ -171,12 +207,54 @@ impl Node {
         let log = &options.work;
         fs::create_dir_all(log).with_context(|| format!("make {}", log.display()))?;
         let process = self.process.borrow().clone();
-        self.moving.set(matches!(options.leave, Leave::Dead | Leave::Stopped));
-        let dumped = criu.dump(&process, images, options).await;
-        if dumped.is_err() {
-            self.moving.set(false);
+        let ends = options.leave == Leave::Dead;
+        let held = if ends { Held::of(process.pid()).ok() } else { None };
+        let leaves = matches!(options.leave, Leave::Dead | Leave::Stopped);
+        self.moving.set(leaves);
+        let dumped = match self.floating.as_ref().filter(|_| leaves) {
+            Some(floating) => self.dump_without(floating, criu, &process, images, options).await,
+            None => criu.dump(&process, images, options).await.map_err(Into::into),
+        };
+        match (&dumped, held) {
+            (Ok(_), Some(held)) => self.note_unread(&held),
+            (Ok(_), None) => {}
+            (Err(_), _) => self.moving.set(false),
         }
         dumped.with_context(|| format!("checkpoint node `{}`", self.name))
+    }
+
+    /// Dumps it with its TCP connections, after its address has been taken away: from then on
+    /// nothing can happen to them.
+    async fn dump_without(
+        &self,
+        floating: &Floating,
+        criu: &Criu,
+        process: &Process,
+        images: &Path,
+        options: &Options,
+    ) -> Result<DumpReport> {
+        let (clear, is_clear) = watch::channel(false);
+        let mut options = with_connections(options);
+        options.clear = Some(is_clear);
+        let (place, begin_ns) = (self.place(), options.begin_ns);
+        let withdraw = async move {
+            until(begin_ns).await;
+            floating.withdraw(&place)?;
+            clear.send_replace(true);
+            Ok(())
+        };
+        let (withdrawn, dumped): (Result<()>, _) =
+            tokio::join!(withdraw, criu.dump(process, images, &options));
+        if dumped.is_err() && floating.is_withdrawn() {
+            floating.assign(&self.place())?;
+        }
+        withdrawn.and(dumped.map_err(Into::into))
+    }
+
+    fn note_unread(&self, held: &Held) {
+        let mut unread = self.unread.get().unwrap_or_default();
+        unread += held.unread();
+        self.unread.set(Some(unread));
     }
 
     /// Lets it go on that was stopped by its checkpoint; false when it has ended meanwhile.
@@ -185,18 +263,43 @@ impl Node {
     /// When it cannot be signalled.
     pub fn resume(&self) -> Result<bool> {
         let process = self.process.borrow().clone();
+        if let Some(floating) = self.floating.as_ref().filter(|f| f.is_withdrawn()) {
+            floating.assign(&self.place())?;
+        }
         process.signal(Signal::CONT).with_context(|| format!("resume node `{}`", self.name))?;
+        for child in self.family().into_iter().skip(1) {
+            // One that has ended needs it no more.
+            let _ = kill_process(child, Signal::CONT);
+        }
         self.moving.set(false);
         Ok(process.try_wait()?.is_none())
     }
 
-    /// Ends what its checkpoint left stopped, before it lives again elsewhere.
+    /// Its processes, as long as its own first one has not ended.
+    fn family(&self) -> Vec<Pid> {
+        let process = self.process.borrow().clone();
+        match process.try_wait() {
+            Ok(None) => family(process.pid()),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Ends what its checkpoint left stopped, before it lives again elsewhere. Its connections end
+    /// without a word.
     ///
     /// # Errors
     /// When it cannot be killed.
     pub async fn end_stopped(&self) -> Result<()> {
         let process = self.process.borrow().clone();
-        process.kill().await.with_context(|| format!("end node `{}` here", self.name))?;
+        let what = || format!("end node `{}` here", self.name);
+        let held = Held::of(process.pid());
+        if let (Some(_), Ok(held)) = (&self.floating, &held) {
+            held.silence().with_context(what)?;
+        }
+        process.kill().await.with_context(what)?;
+        if let Ok(held) = held {
+            self.note_unread(&held);
+        }
         Ok(())
     }
 
@@ -206,7 +309,13 @@ impl Node {
     /// When it cannot be killed.
     pub async fn end_served(&self) -> Result<()> {
         let process = self.process.borrow().clone();
-        process.kill_traced().await.with_context(|| format!("end node `{}` here", self.name))
+        let held = Held::of(process.pid());
+        // CRIU has set its connections to end without a word.
+        process.kill_traced().await.with_context(|| format!("end node `{}` here", self.name))?;
+        if let Ok(held) = held {
+            self.note_unread(&held);
+        }
+        Ok(())
     }
 
     /// Ends it because the rest of its memory will never come. Nobody is told of its end but by
@@ -234,9 +343,18 @@ impl Node {
         let log = &options.work;
         fs::create_dir_all(log).with_context(|| format!("make {}", log.display()))?;
         let netns = lab.place(place)?;
-        let restored = criu.restore(images, netns.as_fd(), options).await;
+        let restored = match &self.floating {
+            Some(floating) => {
+                floating.assign(place)?;
+                criu.restore(images, netns.as_fd(), &with_connections(options)).await
+            }
+            None => criu.restore(images, netns.as_fd(), options).await,
+        };
         let (process, report) =
             restored.with_context(|| format!("restore node `{}` on `{place}`", self.name))?;
+        if let Some(floating) = &self.floating {
+            floating.lead(place)?;
+        }
         *self.process.borrow_mut() = Rc::new(process);
         *self.place.borrow_mut() = place.into();
         self.moving.set(false);
@@ -265,17 +383,10 @@ impl Node {
         let restored = criu.restore(images, netns.as_fd(), options).await;
         let (process, report) =
             restored.with_context(|| format!("restore `{name}` on `{place}`"))?;
-        let copy = Self {
-            name: name.into(),
-            // Beside the original's: that is where it goes on with its log.
-            folder: self.folder.with_file_name(name),
-            kept,
-            control: self.control,
-            place: RefCell::new(place.into()),
-            process: RefCell::new(Rc::new(process)),
-            moving: Cell::new(false),
-            killed: Cell::new(false),
-        };
+        // Beside the original's: that is where it goes on with its log.
+        let folder = self.folder.with_file_name(name);
+        let mut copy = Self::new(name, place, &folder, kept, process);
+        copy.control = self.control;
         Ok((copy, report))
     }
 
@@ -302,13 +413,21 @@ impl Node {
     pub async fn stop(&self, lab: &Lab) -> Result<ExitState> {
         let process = self.process.borrow().clone();
         let place = self.place.borrow().clone();
+        let Some(control) = self.control else { return Ok(process.stop(STOP_GRACE).await?) };
         if process.try_wait()?.is_none() {
             // A node that does not answer is killed below.
-            let _ = ask(lab.place(&place)?, self.control, &Request::Stop, ASK_AGAIN).await;
+            let _ = ask(lab.place(&place)?, control, &Request::Stop, ASK_AGAIN).await;
             let _ = tokio::time::timeout(STOP_GRACE, process.wait()).await;
         }
         Ok(process.kill().await?)
     }
+}
+
+/// criu takes TCP connections along only where it is told to.
+fn with_connections(options: &Options) -> Options {
+    let mut options = options.clone();
+    options.connections = true;
+    options
 }
 
 /// One question, one answer, over UDP on the namespace's loopback.

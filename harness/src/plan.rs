@@ -6,6 +6,7 @@
 mod addresses;
 mod experiment;
 mod network;
+mod nodes;
 mod push;
 mod routes;
 mod service;
@@ -14,12 +15,13 @@ mod timeline;
 
 pub use experiment::{resolve, resolve_topology};
 pub use network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan, RulePlan};
+pub use nodes::{CommandPlan, NodePlan, refuse_commands};
 pub use push::{PushPlan, PushRoute};
 pub use service::{DownloadPlan, WorkloadPlan};
 pub use shape::{DelayStage, LossPlan, RateStage, ShapePlan, TraceStage};
 pub use timeline::{Action, AttackPlan, CopyPlan, MigratePlan, StepPlan, When};
 
-use crate::spec::{Expect, Links, Role, Transfer};
+use crate::spec::{Expect, Links, Transfer};
 use indexmap::IndexMap;
 use limosa_record::{
     node::{Ballast, Scheme, Transport},
@@ -78,15 +80,6 @@ pub struct About {
     pub repetitions: u32,
     /// Seed of the experiment.
     pub seed: u64,
-}
-
-/// A process and where it starts.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct NodePlan {
-    /// The place where it starts.
-    pub on: String,
-    /// What it is.
-    pub role: Role,
 }
 
 /// One of the things that are compared.
@@ -155,6 +148,11 @@ impl Plan {
         let moves =
             |s: &StepPlan| matches!(s.action, Action::Checkpoint { .. } | Action::Migrate(_));
         self.variants.values().any(|v| v.timeline.iter().any(moves))
+    }
+
+    /// The programs that it starts beside Limosa's own, by node.
+    pub fn commands(&self) -> impl Iterator<Item = (&str, &CommandPlan)> {
+        self.nodes.iter().filter_map(|(name, node)| Some((&**name, node.command.as_ref()?)))
     }
 
     /// Whether any variant copies files with rsync.

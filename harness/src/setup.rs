@@ -57,6 +57,8 @@ const FETCH: &[Need] = &[
 ];
 
 pub mod criu;
+mod fetched;
+pub mod programs;
 
 /// Makes everything ready that a guest needs and returns it.
 ///

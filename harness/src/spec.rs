@@ -6,6 +6,7 @@
 mod attack;
 mod load;
 mod named;
+mod node;
 mod service;
 mod trace;
 
@@ -14,6 +15,7 @@ pub use load::{
     Document, Location, Problem, SpecError, Step as PathStep, load_experiment, load_topology, parse,
 };
 pub use named::Named;
+pub use node::{Node, Ready, Role};
 pub use service::{
     Arrivals, Choose, ClosedLoop, Content, Download, Object, Objects, Push, Pushed, Requests,
     Workload,
@@ -256,26 +258,6 @@ fn one() -> u64 {
 
 fn three_minutes() -> Time {
     Time::from_secs(180)
-}
-
-/// A process in a place.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Node {
-    /// The place where it starts.
-    pub on: String,
-    /// What it is.
-    pub role: Role,
-}
-
-/// What a node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Serves files over QUIC.
-    Server,
-    /// Fetches them from the server.
-    Client,
 }
 
 /// Transport settings; what is left out is taken from the experiment, then from the profile.

@@ -17,6 +17,7 @@ use crate::{
         criu::{Criu, DumpReport},
         machine, packet_cost,
         process::ExitState,
+        sockets::Unread,
     },
     timeline::{self, Done},
     transfer,
@@ -106,6 +107,8 @@ struct Finished<'a> {
     links: LinkReadings,
     /// What servers that shared their work held in the end.
     servers: Vec<ServerReport>,
+    /// What waited for nodes that ended to live on elsewhere.
+    unread: Option<Unread>,
     /// `Err` holds status and reason.
     outcome: std::result::Result<(), (&'static str, String)>,
 }
@@ -128,6 +131,7 @@ impl<'a> Finished<'a> {
             machine: None,
             links: LinkReadings::default(),
             servers: Vec::new(),
+            unread: None,
             outcome: Ok(()),
         }
     }
@@ -341,7 +345,7 @@ impl Host {
     }
 
     fn node_of(&self, role: Role) -> Result<(&str, &str)> {
-        let found = self.plan.nodes.iter().find(|(_, n)| n.role == role);
+        let found = self.plan.nodes.iter().find(|(_, n)| n.role == Some(role));
         found.map(|(name, n)| (&**name, &*n.on)).with_context(|| format!("no {role:?}"))
     }
 }
@@ -452,9 +456,11 @@ fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
             continue;
         }
         let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
             copy_folder(&entry.path(), &target)?;
-        } else {
+        } else if kind.is_file() {
+            // Neither sockets nor links, which commands may have made.
             fault::here(format_args!("write/{}", entry.file_name().to_string_lossy()))?;
             fs::copy(entry.path(), target)?;
         }

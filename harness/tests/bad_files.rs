@@ -275,6 +275,92 @@ fn each_mistake_of_a_push_is_told_with_its_place() {
     insta::assert_snapshot!(told);
 }
 
+/// A network with both servers in one subnet, and a server that is not Limosa's own.
+const COMMAND: &str = "\
+version: 1
+topology: net
+repetitions: 1
+nodes:
+  client: {on: client, role: client}
+  server:
+    on: server-a
+    role: server
+    address: 10.1.0.100
+    command: [nginx, -c, nginx.conf]
+    env: {LANG: C}
+    files: {nginx.conf: 'events {}'}
+    ready: {tcp: 8080}
+workload:
+  download: {path: /random, size: 10MB}
+variants:
+  one: {scheme: http}
+timeline:
+  - at: 1s
+    migrate: {node: server, to: server-b, technique: cold, transfer: stream}
+";
+
+#[test]
+fn each_mistake_of_a_command_is_told_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let topology = TOPOLOGY
+        .replace("nodes:\n", "nodes:\n  rack: {kind: switch}\n")
+        .replace("[router.eth1, server-a.eth0]", "[router.eth1, rack]")
+        .replace("[router.eth2, server-b.eth0]", "[server-b.eth0, rack]")
+        + "  - {ends: [server-a.eth0, rack]}\n";
+    let plan = load(folder.path(), COMMAND, &topology).unwrap();
+    assert_eq!(plan.commands().map(|c| c.1.line()).collect::<Vec<_>>(), ["nginx -c nginx.conf"]);
+    assert_eq!(plan.variants["one"].connect.to_string(), "10.1.0.100:8080");
+    let mut told = String::new();
+    for (what, find, put) in [
+        ("no program", "[nginx, -c, nginx.conf]", "[]"),
+        ("a path from where?", "[nginx,", "[bin/nginx,"),
+        ("not a list", "[nginx, -c, nginx.conf]", "nginx -c nginx.conf"),
+        ("a variable with a value", "{LANG: C}", "{LANG=C: C}"),
+        ("a file outside", "{nginx.conf:", "{../nginx.conf:"),
+        ("a file that is there already", "{nginx.conf:", "{www:"),
+        ("two conditions", "{tcp: 8080}", "{tcp: 8080, line: ready}"),
+        ("no port", "    ready: {tcp: 8080}\n", ""),
+        ("only a line", "{tcp: 8080}", "{line: ready}"),
+        ("port zero", "{tcp: 8080}", "{tcp: 0}"),
+        ("an empty line", "    role: server\n", "    ready: {line: ''}\n"),
+        ("neither role nor command", "{on: client, role: client}", "{on: client}"),
+        ("a command as a client", "role: client}", "role: client, command: [curl]}"),
+        ("an environment without a command", "role: client}", "role: client, env: {A: b}}"),
+        ("an address elsewhere", "10.1.0.100", "10.2.0.100"),
+        ("an address of somebody else", "10.1.0.100", "10.1.0.1"),
+        ("no address", "10.1.0.100", "nowhere"),
+        ("moving out of the subnet", "to: server-b", "to: client"),
+        ("QUIC with a stranger", "scheme: http", "scheme: quic"),
+        (
+            "HTTP with a friend",
+            "    command: [nginx, -c, nginx.conf]\n    env: {LANG: C}\n    files: {nginx.conf: 'events {}'}\n    ready: {tcp: 8080}\n",
+            "",
+        ),
+        ("ballast in a stranger", "{scheme: http}", "{scheme: http, ballast: {size: 1MB}}"),
+        ("playing over HTTP", "size: 10MB", "size: 10MB, play: 4Mbit/s"),
+        (
+            "announcing a stranger",
+            "migrate: {node: server, to: server-b, technique: cold, transfer: stream}",
+            "announce: {node: server, to: server-b}",
+        ),
+        (
+            "a copy of a stranger",
+            "migrate: {node: server, to: server-b, technique: cold, transfer: stream}",
+            "checkpoint: {node: server, as: image, leave_running: true}\n  - after: image\n    restore: {from: image, on: server-b, as: copy}",
+        ),
+    ] {
+        assert!(COMMAND.contains(find), "{what}");
+        let mut wrong = COMMAND.replacen(find, put, 1);
+        if what == "an empty line" {
+            wrong = wrong.replacen("    ready: {tcp: 8080}\n", "", 1);
+        }
+        let error = load(folder.path(), &wrong, &topology).expect_err(what).to_string();
+        let error = error.replace(&format!("{}/", folder.path().display()), "");
+        writeln!(told, "# {what}\nerror: {error}\n").unwrap();
+    }
+    insta::assert_snapshot!(told);
+}
+
 #[test]
 fn a_recording_in_the_kernel_names_who_can_play_it() {
     let folder = tempfile::tempdir().unwrap();

@@ -57,6 +57,44 @@ fn a_wrong_file_is_exit_code_3_with_its_place() {
 }
 
 #[test]
+fn a_command_is_shown_by_plan_and_refused_by_run_unless_it_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let proof = folder.path().join("proof");
+    let file = folder.path().join("x.yaml");
+    let topology = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/rack.yaml");
+    let experiment = format!(
+        "version: 1
+topology: {topology}
+repetitions: 1
+nodes:
+  server: {{on: server-a, role: server}}
+  client: {{on: client, role: client}}
+  other: {{on: server-b, command: [touch, {}, it is done]}}
+workload: {{download: {{path: /random, size: 1MB}}}}
+variants: {{one: {{scheme: quic}}}}
+",
+        proof.display()
+    );
+    fs::write(&file, experiment).unwrap();
+    let planned = limosa().arg("plan").arg(&file).output().unwrap();
+    assert_eq!(planned.status.code(), Some(0), "{}", text(&planned.stderr));
+    let line = format!("node other on server-b: touch {} 'it is done'", proof.display());
+    assert!(text(&planned.stdout).contains(&line), "{}", text(&planned.stdout));
+    for more in [&["--on", "host"][..], &["--on", "guest"], &["--resume"]] {
+        let run = limosa().arg("run").arg(&file).args(more).current_dir(&folder).output().unwrap();
+        let told = text(&run.stderr);
+        assert_eq!(run.status.code(), Some(3), "{told}");
+        assert!(told.contains("x.yaml:7:"), "{told}");
+        assert!(
+            told.contains("the node `other` would start the program `touch` as root"),
+            "{told}"
+        );
+        assert!(told.contains("hint: ") && told.contains("`--allow-commands`"), "{told}");
+    }
+    assert!(!proof.exists() && !folder.path().join("results").exists());
+}
+
+#[test]
 fn a_wrong_command_line_is_exit_code_2() {
     for words in [
         &["fly"][..],

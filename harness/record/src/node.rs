@@ -99,6 +99,9 @@ pub struct ClientConfig {
     /// The body is played: the server is asked to send so many bytes of it per second.
     #[serde(default)]
     pub play_bytes_per_s: Option<u64>,
+    /// The body is asked for in ranges of so many bytes, one after the other (the scheme `http`).
+    #[serde(default)]
+    pub range_bytes: Option<u64>,
     /// What the client does.
     #[serde(default)]
     pub workload: Workload,
@@ -134,6 +137,9 @@ pub enum Scheme {
     DualPath,
     /// The thesis' comparison: control moves at once, missing objects are pulled on demand.
     PostCopy,
+    /// HTTP/1.1 over one TCP connection to a server that is not Limosa's own. The client does
+    /// nothing about a move: the server's address has to move along.
+    Http,
 }
 
 impl Scheme {
@@ -144,7 +150,7 @@ impl Scheme {
 
     /// Whether one connection goes on over other paths when the server has moved.
     pub fn follows(self) -> bool {
-        !self.hands_over() && self != Self::Quic
+        !self.hands_over() && !matches!(self, Self::Quic | Self::Http)
     }
 
     /// Whether a restored server is the first to speak.

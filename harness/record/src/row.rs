@@ -158,6 +158,12 @@ pub struct TrialRow {
     pub lazy_latency_p99_ms: Option<f64>,
     /// From the end of the restore until the last page was there.
     pub lazy_s: Option<f64>,
+    /// Datagrams that the servers' UDP sockets had received and never gave to their server when it
+    /// ended at its old place: CRIU does not carry them along. They waited at the freeze or came
+    /// after it. Empty when no server ended to live on elsewhere.
+    pub unread_packets: Option<u64>,
+    /// Payload of those datagrams.
+    pub unread_bytes: Option<u64>,
 }
 
 /// One row of `throughput.csv`: bytes that arrived on one path in one interval.
@@ -173,7 +179,7 @@ pub struct ThroughputRow {
     pub t_s: f64,
     /// Length of the interval.
     pub interval_s: f64,
-    /// Bytes of UDP payload that arrived.
+    /// Bytes of UDP payload that arrived; under the scheme `http` bytes of the body.
     pub bytes: u64,
 }
 

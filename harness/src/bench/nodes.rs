@@ -92,6 +92,7 @@ impl Pair {
             path: "/random".into(),
             save_as: folder.join("body"),
             play_bytes_per_s: None,
+            range_bytes: None,
             workload: Workload::Download,
             number: 0,
             transport,

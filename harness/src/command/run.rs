@@ -8,7 +8,7 @@ use crate::{
     interrupt, journal,
     lab::Backend,
     manifest, model,
-    plan::Plan,
+    plan::{self, Plan},
     progress::Progress,
     run::{self, Ending, Jobs, Throttle},
     setup,
@@ -55,6 +55,7 @@ pub(super) fn demo(verbose: u8) -> Result<u8> {
         resume: false,
         on: On::Auto,
         links: None,
+        allow_commands: false,
         out: "results".into(),
         into: None,
     };
@@ -106,6 +107,9 @@ pub(super) fn get_criu() -> Result<()> {
 
 fn narrowed(file: &Path, args: &RunArgs) -> Result<Plan> {
     let mut plan = show::load(file, args.links)?;
+    if plan.commands().next().is_some() && !args.allow_commands {
+        return Err(plan::refuse_commands(&spec::load_experiment(file)?.0).into());
+    }
     for wanted in &args.only {
         if !plan.variants.contains_key(wanted) {
             let known = plan.variants.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>();

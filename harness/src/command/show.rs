@@ -134,6 +134,25 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
         }
         WorkloadPlan::Push(p) => say!("\npush: from {} to {}, by rsync", p.from, p.to),
     }
+    for (name, command) in plan.commands() {
+        say!("\nnode {name} on {}: {}", plan.nodes[name].on, command.line());
+        for file in command.files.keys() {
+            say!("  with a file {file}");
+        }
+        if let Some(ready) = &command.ready {
+            match (ready.tcp, &ready.line) {
+                (Some(port), _) => say!("  ready when it listens on TCP port {port}"),
+                (None, line) => {
+                    say!("  ready when it has said {:?}", line.as_deref().unwrap_or_default());
+                }
+            }
+        }
+    }
+    for (name, node) in &plan.nodes {
+        node.address
+            .iter()
+            .for_each(|a| say!("\nnode {name} has the address {a}, which moves along"));
+    }
     for (name, variant) in &plan.variants {
         say!("\nvariant {name}: {}", variant_text(variant));
         variant.shapes.iter().for_each(|(link, s)| say!("  {link} instead: {}", shape(s)));

@@ -1,11 +1,11 @@
 //! Experiment and topology to [`Plan`].
 
 use super::{
-    About, Action, Network, NodePlan, Plan, SERVER_PORT, ShapePlan, TrialPlan, VariantPlan,
-    WorkloadPlan, network, push, seed_of, service, shape, timeline,
+    About, Action, Network, NodePlan, Plan, ShapePlan, TrialPlan, VariantPlan, WorkloadPlan,
+    network, nodes, push, seed_of, service, shape, timeline,
 };
 use crate::spec::{
-    Document, Experiment, Kind, Links, Node, Problem, Role, SpecError, Topology, Transport, Variant,
+    Document, Experiment, Links, Problem, Role, SpecError, Topology, Transport, Variant,
 };
 use indexmap::IndexMap;
 use limosa_record::{
@@ -37,7 +37,7 @@ pub fn resolve(
     check_numbers(experiment, &mut problems);
     let workload = service::resolve(experiment, network.as_ref(), &mut problems);
     let Some(network) = network else { return Err(SpecError(problems)) };
-    let Some(nodes) = nodes(experiment, &network, &mut problems) else {
+    let Some(nodes) = nodes::resolve(experiment, &network, &mut problems) else {
         return Err(SpecError(problems));
     };
     check_expectations(experiment, &nodes, &mut problems);
@@ -70,6 +70,7 @@ pub fn resolve(
             None => None,
             Some(_) => {
                 check_variant(experiment, name, &mut problems);
+                nodes::check_scheme(experiment, name, variant, &nodes, &mut problems);
                 resolve_variant(spec, variant, &network, &nodes, timeline)
             }
         };
@@ -177,51 +178,6 @@ fn check_numbers(experiment: &Document<Experiment>, problems: &mut Vec<Problem>)
     }
 }
 
-fn nodes(
-    experiment: &Document<Experiment>,
-    network: &Network,
-    problems: &mut Vec<Problem>,
-) -> Option<IndexMap<String, NodePlan>> {
-    let workload = &experiment.value.workload;
-    if workload.push.is_some() && workload.download.is_none() && workload.requests.is_none() {
-        return Some(IndexMap::new());
-    }
-    let before = problems.len();
-    let has = |place: &str| {
-        network.places.get(place).is_some_and(|p| p.kind == Kind::Host)
-            && network.address(place).is_some()
-    };
-    let nodes: IndexMap<String, Node> = match &experiment.value.nodes {
-        Some(nodes) => nodes.0.clone(),
-        None => {
-            let server = if has("server-a") { "server-a" } else { "server" };
-            let node = |on: &str, role| Node { on: on.into(), role };
-            IndexMap::from([
-                ("server".into(), node(server, Role::Server)),
-                ("client".into(), node("client", Role::Client)),
-            ])
-        }
-    };
-    for (name, node) in &nodes {
-        if !has(&node.on) {
-            let way = ["nodes".into(), name.into(), "on".into()];
-            let hosts = network.places.keys().filter(|p| has(p)).map(|p| format!("`{p}`"));
-            let hint = Some(format!("the hosts are {}", hosts.collect::<Vec<_>>().join(", ")));
-            let message = format!("there is no host `{}` for the node `{name}`", node.on);
-            problems.push(experiment.problem(&way, message, hint));
-        }
-    }
-    for (role, word) in [(Role::Server, "server"), (Role::Client, "client")] {
-        let count = nodes.values().filter(|n| n.role == role).count();
-        if count != 1 {
-            let message = format!("an experiment has one {word}, this has {count}");
-            problems.push(experiment.problem(&["nodes".into()], message, None));
-        }
-    }
-    let plan = |n: Node| NodePlan { on: n.on, role: n.role };
-    (problems.len() == before).then(|| nodes.into_iter().map(|(k, n)| (k, plan(n))).collect())
-}
-
 fn check_expectations(
     experiment: &Document<Experiment>,
     nodes: &IndexMap<String, NodePlan>,
@@ -294,7 +250,7 @@ fn expectations(
     nodes: &IndexMap<String, NodePlan>,
 ) -> IndexMap<String, crate::spec::Expect> {
     let mut expect = spec.expect.0.clone();
-    for (name, _) in nodes.iter().filter(|(_, n)| n.role == Role::Client) {
+    for (name, _) in nodes.iter().filter(|(_, n)| n.role == Some(Role::Client)) {
         let zero = crate::spec::Expect { exited: Some(0), signaled: None };
         expect.entry(name.clone()).or_insert(zero);
     }
@@ -330,9 +286,14 @@ fn resolve_variant(
     timeline: Vec<super::StepPlan>,
 ) -> Option<VariantPlan> {
     let scheme = variant.scheme?;
-    let on = |role| nodes.values().find(|n| n.role == role).map(|n| n.on.as_str());
-    let (server, client) = (on(Role::Server)?, on(Role::Client)?);
-    let connect = SocketAddr::new(network.address_toward(server, client)?, SERVER_PORT);
+    let of = |role| nodes.values().find(|n| n.role == Some(role));
+    let (serving, client) = (of(Role::Server)?, of(Role::Client)?.on.as_str());
+    let (server, port) = (serving.on.as_str(), serving.port());
+    let at = |place: &str| {
+        let address = serving.address.or_else(|| network.address_toward(place, client))?;
+        Some(SocketAddr::new(address, port))
+    };
+    let connect = at(server)?;
     let restored: Vec<&str> = timeline
         .iter()
         .filter_map(|s| match &s.action {
@@ -341,10 +302,8 @@ fn resolve_variant(
             _ => None,
         })
         .collect();
-    let mut fallback: Vec<SocketAddr> = restored
-        .iter()
-        .filter_map(|on| Some(SocketAddr::new(network.address_toward(on, client)?, SERVER_PORT)))
-        .collect();
+    let mut fallback: Vec<SocketAddr> = restored.iter().filter_map(|on| at(on)).collect();
+    fallback.dedup();
     if fallback.is_empty() {
         fallback.push(connect);
     }

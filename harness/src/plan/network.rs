@@ -129,6 +129,12 @@ impl Network {
         self.places.get(place)?.interfaces.iter().find(|i| i.name == name)
     }
 
+    /// The interface of a place that has this address in its subnet.
+    pub fn interface_near(&self, place: &str, address: IpAddr) -> Option<&InterfacePlan> {
+        let interfaces = &self.places.get(place)?.interfaces;
+        interfaces.iter().find(|i| i.addresses.iter().any(|net| net.contains(&address)))
+    }
+
     /// The first address of a place, of the family that comes first.
     pub fn address(&self, place: &str) -> Option<IpAddr> {
         self.places.get(place)?.interfaces.iter().find_map(|i| i.addresses.first()).map(IpNet::addr)

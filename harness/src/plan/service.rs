@@ -274,7 +274,7 @@ fn arrivals(spec: &Requests, way: &[PathStep], complain: &mut Complain<'_>) -> A
 }
 
 /// A name that is a file's or an object's and leads nowhere else.
-fn is_plain(name: &str) -> bool {
+pub(super) fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     !name.is_empty() && !name.starts_with('.') && name.chars().all(plain) && name.len() <= 64
 }

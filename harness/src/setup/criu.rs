@@ -5,30 +5,27 @@
 //! [`get`] fetches the newest from Debian into the cache; it runs with its own libraries.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::cache::{Cache, UNFINISHED, remove_unfinished};
-use crate::debian::{self, LIBRARIES, LOADER, Packages};
+use super::fetched::Fetched;
+use crate::cache::Cache;
+use crate::debian::Packages;
 use crate::journal::WorkFolder;
-use crate::steps::{Log, step};
+use crate::steps::step;
 use crate::sys::criu::Criu;
 
 /// Names the criu to use, whatever else there is.
 pub const OVERRIDE: &str = "LIMOSA_CRIU";
 
 /// The newest criu that Debian has.
-const PACKAGES: Packages = Packages { suite: "sid", names: &["criu"], done_without: "" };
-
-/// Reading matter, and what criu's libraries bring for other programs.
-const EXCLUDED: &[&str] = &[
-    "./usr/share/doc",
-    "./usr/share/man",
-    "./usr/share/locale",
-    "./usr/lib/x86_64-linux-gnu/gconv",
-];
+const NEWEST: Fetched = Fetched {
+    name: "criu",
+    home: "criu-sid",
+    packages: Packages { suite: "sid", names: &["criu"], done_without: "" },
+    program: "usr/sbin/criu",
+};
 
 /// A criu that has proved itself.
 #[derive(Debug, Clone)]
@@ -74,7 +71,7 @@ pub async fn get(limosa: &Path) -> Result<Working> {
     let cache = Cache::find()?;
     let lock = cache.lock()?;
     super::install(super::FETCH.iter(), &cache)?;
-    let fetched = step("fetching a criu for this kernel", || fetch(&cache));
+    let fetched = step("fetching a criu for this kernel", || NEWEST.fetch(&cache));
     cache.give_back()?;
     drop(lock);
     fetched.with_context(|| format!("this machine's own criu cannot be used ({lacks:#})"))?;
@@ -85,7 +82,7 @@ fn candidates(cache: Option<&Cache>) -> Vec<Criu> {
     if let Some(program) = std::env::var_os(OVERRIDE).filter(|text| !text.is_empty()) {
         return vec![Criu::at(program)];
     }
-    let cached = cache.map(|cache| home(cache).join("criu")).filter(|program| program.is_file());
+    let cached = cache.and_then(|cache| NEWEST.find(cache));
     let mut all: Vec<_> = Criu::installed().chain(cached.map(Criu::at)).collect();
     // One that has worked, before one that has to be tried and fails again at each run.
     let known = cache.map(remembered).unwrap_or_default();
@@ -126,36 +123,6 @@ fn situation(program: &Path, version: &str) -> String {
     let kernel = rustix::system::uname();
     let (release, build) = (kernel.release().to_string_lossy(), kernel.version().to_string_lossy());
     format!("kernel {release} {build}\ncriu {version}\n{}\n", program.display())
-}
-
-fn home(cache: &Cache) -> PathBuf {
-    cache.path.join("criu-sid")
-}
-
-/// Fetches criu and puts a script before it that runs it with its own libraries. The caller holds the cache's lock.
-fn fetch(cache: &Cache) -> Result<()> {
-    ensure!(std::env::consts::ARCH == "x86_64", "there is one for x86_64 only");
-    remove_unfinished(&cache.path)?;
-    let log = Log::create(cache.path.join("criu.log"))?;
-    let work = tempfile::Builder::new()
-        .prefix(UNFINISHED)
-        .tempdir_in(&cache.path)
-        .context("make a folder for criu")?;
-    let debs = debian::fetch(&PACKAGES, &work.path().join("apt"), &log)?;
-    let root = work.path().join("criu");
-    debian::unpack(&debs, EXCLUDED, &root, &log)?;
-    // It has to become criu itself: what it restores is the child of its own parent.
-    let script = format!(
-        "#!/bin/sh\nroot=${{0%/*}}\nexec \"$root/{LOADER}\" --library-path \"$root/{LIBRARIES}\" \"$root/usr/sbin/criu\" \"$@\"\n"
-    );
-    let program = root.join("criu");
-    fs::write(&program, script).context("write the script that starts criu")?;
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-    let target = home(cache);
-    if target.exists() {
-        fs::remove_dir_all(&target).with_context(|| format!("remove {}", target.display()))?;
-    }
-    fs::rename(&root, &target).with_context(|| format!("put criu at {}", target.display()))
 }
 
 #[cfg(test)]

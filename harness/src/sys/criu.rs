@@ -15,7 +15,8 @@
 //! - With `--restore-sibling` the restored process is a child of the harness, not of CRIU: the
 //!   harness reaps it like any other, and the parent-death signal, which CRIU saves and restores,
 //!   again means the harness. A wrapper around criu must therefore `exec` it.
-//! - CRIU leaves network locking out: a datagram that arrives during a dump is lost either way.
+//! - CRIU leaves network locking out: a datagram that arrives during a dump is lost either way, and
+//!   TCP connections are taken along only when their address has been taken away before.
 //! - CRIU is told not to use hardware breakpoints ([`NO_BREAKPOINTS`]).
 //! - CRIU logs beside the images, which belong on a tmpfs, and its logs are copied to where they
 //!   are wanted when the process is gone or runs: log lines written to a 9p folder made a dump
@@ -30,12 +31,14 @@ mod error;
 mod gate;
 mod lazy;
 mod live;
+mod options;
 mod probe;
 mod stats;
 
 pub use error::CriuError;
 pub use lazy::Served;
 pub use live::{Daemon, Pages, can_serve_pages};
+pub use options::{Leave, Options};
 
 use self::stats::Stats;
 use super::process::{ExitState, Launch, Process, ProcessError, run_to_end};
@@ -83,50 +86,6 @@ pub struct Version(pub u32, pub u32, pub u32);
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.0, self.1, self.2)
-    }
-}
-
-/// What becomes of a process that was dumped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leave {
-    /// It ends.
-    Dead,
-    /// It goes on, for a copy.
-    Running,
-    /// It is stopped (SIGSTOP), until somebody kills it or lets it go on.
-    Stopped,
-    /// It goes on, only its memory is in the images, and the kernel notes what of it changes: a
-    /// pre-dump. The next dump has to name its folder as [`Pages::parent`].
-    Tracked,
-}
-
-/// How to dump or restore.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Existing folder for `dump.log`, `restore.log`, `stats-dump`, `stats-restore`; one per dump
-    /// and per restore when the logs of all are to be kept. Any file system will do.
-    pub work: PathBuf,
-    /// Dump only: what becomes of the original.
-    pub leave: Leave,
-    /// How long criu may take before it is killed.
-    pub limit: Duration,
-    /// When it shall begin, CLOCK_REALTIME in ns. criu is started at once and held just before its
-    /// work, so that the start of a program, 0.1 s in an emulated guest, is not part of the move.
-    pub begin_ns: i64,
-    /// Where pages of memory are, other than in the images.
-    pub pages: Pages,
-}
-
-impl Options {
-    /// Logs into `work`, the original ends with its dump, half a minute for criu.
-    pub fn new(work: impl Into<PathBuf>) -> Self {
-        Self {
-            work: work.into(),
-            leave: Leave::Dead,
-            limit: Duration::from_secs(30),
-            begin_ns: 0,
-            pages: Pages::default(),
-        }
     }
 }
 
@@ -365,6 +324,7 @@ impl Criu {
             .chain(["--work-dir".into(), scratch.path().into()])
             .chain(["--log-file".into(), gate::NAME.into()])
             .chain(["-v4".into(), "--manage-cgroups=ignore".into()])
+            .chain(options.connections.then(|| "--tcp-established".into()))
             .chain(options.pages.arguments());
         // What criu says before it opens its log goes there too.
         let log = scratch.path().join(log);

@@ -145,6 +145,14 @@ pub fn add_address(index: u32, address: IpAddr, prefix_len: u8) -> Request<'stat
     )
 }
 
+/// Takes an address from an interface.
+pub fn delete_address(index: u32, address: IpAddr, prefix_len: u8) -> Request<'static> {
+    Request::change(
+        format!("delete address {address}/{prefix_len} from interface {index}"),
+        Message::DelAddress(address_message(index, address, prefix_len)),
+    )
+}
+
 /// Where packets to some prefix go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {

@@ -3,6 +3,7 @@
 pub mod arrivals;
 pub mod criu;
 pub mod egress;
+pub mod family;
 pub mod flood;
 pub mod lag;
 pub mod link;
@@ -16,5 +17,6 @@ pub mod ping;
 pub mod process;
 pub mod qdisc;
 pub mod rtc;
+pub mod sockets;
 pub mod stamped;
 pub mod tap;

@@ -72,6 +72,8 @@ fn collect(
     row.dumped_pages = finished.dumps.iter().filter_map(|d| d.pages_written).reduce(|a, b| a + b);
     let frozen = finished.dumps.iter().filter_map(|d| d.frozen_us);
     row.frozen_s = frozen.reduce(|a, b| a + b).map(|us| us as f64 / 1e6);
+    row.unread_packets = finished.unread.map(|unread| unread.packets);
+    row.unread_bytes = finished.unread.map(|unread| unread.bytes);
     row.body_matches = finished.file_matches;
     let lateness = finished.steps.iter().map(|s| (s.started_ns - s.planned_ns) as f64 / 1e6);
     row.step_lateness_ms = lateness.reduce(f64::max);
@@ -92,7 +94,7 @@ fn collect(
     }
     finished.moves.iter().for_each(|moved| moves::enter_move(moved, row));
     record.events = parts.iter().map(|p| harness_event(finished, p)).collect();
-    let clients = plan.nodes.iter().filter(|(_, n)| n.role == crate::spec::Role::Client);
+    let clients = plan.nodes.iter().filter(|(_, n)| n.role == Some(crate::spec::Role::Client));
     let clients: Vec<&str> = clients.map(|(name, _)| &**name).collect();
     for name in plan.nodes.keys().map(String::as_str).chain(copies.iter().copied()) {
         let folder = finished.folder.join(name);

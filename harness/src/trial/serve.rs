@@ -3,7 +3,8 @@
 use super::{Finished, Host, Middle, ServerReport};
 use crate::{
     lab::Lab,
-    node::Node,
+    node::{Node, Place},
+    plan::{NodePlan, TrialPlan, VariantPlan},
     run::Phase,
     spec::{Expect, Role},
     sys::process::ExitState,
@@ -11,7 +12,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow, bail};
 use limosa_record::node::Request;
-use std::{rc::Rc, time::Duration};
+use std::{path::Path, rc::Rc, time::Duration};
 use tokio::time::timeout;
 
 /// How long a client may take to end after it has closed its connections.
@@ -30,10 +31,8 @@ impl Host {
         let (client_name, _) = self.node_of(Role::Client)?;
         let mut nodes = Vec::new();
         for (name, node) in &self.plan.nodes {
-            let (working, kept) = (self.desk(trial).join(name), folder.join(name));
-            let config = self.config(name, node.role, trial, variant, &working)?;
-            let start = Node::start(&self.program, name, &node.on, &working, &kept, &config, lab);
-            nodes.push(Rc::new(start.await?));
+            let kept = folder.join(name);
+            nodes.push(Rc::new(self.start(name, node, &kept, trial, variant, lab).await?));
         }
         let client = nodes.iter().find(|n| n.name() == client_name).context("no client")?.clone();
         let links = lab.readings(&variant.timeline)?;
@@ -51,6 +50,11 @@ impl Host {
         let of_moves = finished.moves.iter().filter_map(|m| m.dump.clone());
         finished.dumps = scene.dumps.take().into_iter().chain(of_moves).collect();
         let nodes = scene.nodes.take();
+        let unread = nodes.iter().filter_map(|n| n.unread());
+        finished.unread = unread.reduce(|mut all, one| {
+            all += one;
+            all
+        });
         for node in nodes.iter().filter(|n| n.name() != client_name) {
             if variant.copies().next().is_some() && !node.was_killed() && end.is_ok() {
                 finished.servers.extend(server_report(node, lab).await);
@@ -67,6 +71,33 @@ impl Host {
             check_end(&client, expect, *state)?;
         }
         end
+    }
+
+    /// One of the nodes, with its own address if it has one.
+    async fn start(
+        &self,
+        name: &str,
+        node: &NodePlan,
+        kept: &Path,
+        trial: &TrialPlan,
+        variant: &VariantPlan,
+        lab: &Lab,
+    ) -> Result<Node> {
+        let working = self.desk(trial).join(name);
+        let floating = node.address.map(|a| lab.floating(&self.plan.network, a)).transpose()?;
+        if let Some(floating) = &floating {
+            floating.assign(&node.on)?;
+            floating.lead(&node.on)?;
+        }
+        let started = if let Some(command) = &node.command {
+            let place = Place { name, on: &node.on, folder: &working, kept };
+            Node::command(command, place, &self.work.path().join("www"), lab).await?
+        } else {
+            let role = node.role.context("the node has no role")?;
+            let config = self.config(name, role, trial, variant, &working)?;
+            Node::start(&self.program, name, &node.on, &working, kept, &config, lab).await?
+        };
+        Ok(started.with_address(floating))
     }
 }
 

@@ -4,6 +4,7 @@
 //! Everything here needs root and /dev/net/tun and is marked `ignore`; one test runs all of it as
 //! root, one after the other.
 
+mod commands;
 #[path = "../guest/criu.rs"]
 mod criu;
 mod faults;
@@ -16,6 +17,7 @@ mod luck;
 mod machine;
 mod moves;
 mod push;
+mod roaming;
 mod security;
 mod signals;
 mod soak;

@@ -1,8 +1,8 @@
 //! A client's `throughput.csv`: bytes of UDP payload that arrived per interface and interval.
 //!
 //! Intervals are aligned to the start of the handshake and have a row for every interface, with
-//! zero bytes during an outage. The bytes are noq's per-path counters; the paths of one interface
-//! are added up.
+//! zero bytes during an outage. The bytes are noq's per-path counters, or those of the body where
+//! there is no QUIC; the paths of one interface are added up.
 
 use anyhow::{Context, Result};
 use limosa_record::{
@@ -34,6 +34,8 @@ struct State {
     locals: Vec<IpAddr>,
     /// Every path that ever carried something: its interface and its counter at the last row.
     paths: Vec<(usize, Path, u64)>,
+    /// What came to the first interface by other means since the last row.
+    other_bytes: u64,
     /// End of the last row, CLOCK_REALTIME in ns; `None` before the start.
     until_ns: Option<i64>,
 }
@@ -50,7 +52,7 @@ impl Meter {
             _ => 1,
         };
         let locals = config.local.iter().copied().take(used).collect();
-        let state = State { file, locals, paths: Vec::new(), until_ns: None };
+        let state = State { file, locals, paths: Vec::new(), other_bytes: 0, until_ns: None };
         let interval = config.transport.sample_interval.as_duration();
         anyhow::ensure!(!interval.is_zero(), "sample interval of zero");
         Ok(Self { interval, state: Mutex::new(state) })
@@ -61,6 +63,11 @@ impl Meter {
         let mut state = self.state();
         let interface = interface.min(state.locals.len().saturating_sub(1));
         state.paths.push((interface, path, 0));
+    }
+
+    /// Counts bytes of the body that came to the first interface, not over QUIC.
+    pub(crate) fn count(&self, bytes: u64) {
+        self.state().other_bytes += bytes;
     }
 
     /// Writes a row per interface and interval, for ever.
@@ -97,6 +104,9 @@ impl State {
                 *sum += total.saturating_sub(*counted);
             }
             *counted = total;
+        }
+        if let Some(first) = bytes.first_mut() {
+            *first += std::mem::take(&mut self.other_bytes);
         }
         for (local, bytes) in self.locals.iter().zip(bytes) {
             let interval_ns = until_ns - from_ns;

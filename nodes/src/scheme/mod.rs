@@ -4,6 +4,7 @@ mod announced;
 mod detector;
 mod follow;
 mod handover;
+mod http;
 mod ladder;
 mod multipath;
 mod quic;
@@ -27,5 +28,6 @@ pub(crate) async fn run(client: &Client, body: &mut Body) -> Result<()> {
         | Scheme::Pool
         | Scheme::Symmetric
         | Scheme::SynchronizedSymmetric => follow::run(client, body).await,
+        Scheme::Http => http::run(client, body).await,
     }
 }

@@ -130,6 +130,7 @@ impl Pair {
             store: None,
             workload: Workload::Download,
             play_bytes_per_s: None,
+            range_bytes: None,
             content,
             sha256,
             server_address,

@@ -2,7 +2,7 @@
 
 use super::{Action, AttackPlan, Complain, Context, CopyPlan};
 use crate::{
-    plan::{LinkPlan, MIGRATION_PORT, NodePlan, SERVER_PORT, shape},
+    plan::{LinkPlan, MIGRATION_PORT, NodePlan, SERVER_PORT, nodes::subnets, shape},
     spec::{Kind, Migrate, PathStep, Restore, Role, Step},
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -118,7 +118,15 @@ fn restore(
         complain(&["restore".into(), "from".into()], message, hint);
         return None;
     };
+    address_fits(context, &made.node, &spec.on, &["restore".into(), "on".into()], complain)?;
+    let origin = context.nodes.get(&made.node);
     match &spec.name {
+        Some(_) if origin.is_some_and(|n| n.command.is_some() || n.address.is_some()) => {
+            let message = format!("`{}` cannot be copied", made.node);
+            let hint = Some("only Limosa's own server can, without an `address`".into());
+            complain(&["restore".into(), "as".into()], message, hint);
+            return None;
+        }
         None if made.leave_running => {
             let message = format!("`{}` goes on, so its copy needs a name", made.node);
             let hint = Some(format!("add `as: {}-new`", made.node));
@@ -136,7 +144,7 @@ fn restore(
             complain(&["restore".into(), "as".into()], message, None);
             return None;
         }
-        Some(name) if context.nodes.get(&made.node).is_some_and(|n| n.on == spec.on) => {
+        Some(name) if origin.is_some_and(|n| n.on == spec.on) => {
             let message = format!("`{name}` cannot be where `{}` still runs", made.node);
             complain(&["restore".into(), "on".into()], message, None);
             return None;
@@ -160,9 +168,14 @@ fn migrate(
     complain: &mut Complain<'_>,
 ) -> Option<Action> {
     let way = |field: &str| ["migrate".into(), field.into()];
-    server(context, &spec.node, &way("node"), complain)?;
+    let mover = node(context, &spec.node, &way("node"), complain)?;
+    if mover.role != Some(Role::Server) && mover.command.is_none() {
+        complain(&way("node"), format!("`{}` is not a server", spec.node), None);
+        return None;
+    }
     host(context, &spec.to, &way("to"), complain)?;
-    let from = &context.nodes.get(&spec.node)?.on;
+    address_fits(context, &spec.node, &spec.to, &way("to"), complain)?;
+    let from = &mover.on;
     let moves = |s: &&Step| s.migrate.as_ref().is_some_and(|m| m.node == spec.node);
     if *from == spec.to && others.iter().copied().filter(moves).count() == 1 {
         let message = format!("`{}` is on `{from}` already", spec.node);
@@ -216,7 +229,7 @@ fn handover(
         complain(&["handover".into(), "rate".into()], message, None);
         return None;
     }
-    let client = context.nodes.values().find(|n| n.role == Role::Client)?;
+    let client = context.nodes.values().find(|n| n.role == Some(Role::Client))?;
     let from = &context.nodes.get(&spec.from)?.on;
     let toward = |place: &str, port| {
         Some(SocketAddr::new(context.network.address_toward(&copy.on, place)?, port))
@@ -282,8 +295,31 @@ fn server(
     way: &[PathStep],
     complain: &mut Complain<'_>,
 ) -> Option<()> {
-    if node(context, name, way, complain)?.role != Role::Server {
+    let node = node(context, name, way, complain)?;
+    if node.role != Some(Role::Server) {
         complain(way, format!("`{name}` is not a server"), None);
+        return None;
+    }
+    if node.command.is_some() {
+        let hint = Some("a command is moved by `migrate`, or by `checkpoint` and `restore`".into());
+        complain(way, format!("`{name}` is not Limosa's own server"), hint);
+        return None;
+    }
+    Some(())
+}
+
+/// Whether a node's own address, if it has one, can be in a place.
+fn address_fits(
+    context: &Context<'_>,
+    name: &str,
+    place: &str,
+    way: &[PathStep],
+    complain: &mut Complain<'_>,
+) -> Option<()> {
+    let Some(address) = context.nodes.get(name).and_then(|n| n.address) else { return Some(()) };
+    if context.network.interface_near(place, address).is_none() {
+        let message = format!("`{name}` takes {address} along, which is in no subnet of `{place}`");
+        complain(way, message, subnets(context.network, place));
         return None;
     }
     Some(())

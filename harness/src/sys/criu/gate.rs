@@ -51,10 +51,17 @@ pub(super) async fn run(
     let ahead = u64::try_from(options.begin_ns - now_ns()).unwrap_or(0);
     // A criu that ends before its gate did not like its arguments.
     let early = timeout(Duration::from_nanos(ahead), process.wait()).await;
-    let begun_ns = now_ns();
     if let Ok(state) = early {
-        return (begun_ns, state);
+        return (now_ns(), state);
     }
+    if let Some(mut clear) = options.clear.clone()
+        && clear.wait_for(|clear| *clear).await.is_err()
+    {
+        // Whoever should have said it has failed; criu has not begun.
+        let gave_up = io::Error::other("given up before it began");
+        return (now_ns(), process.kill().await.and(Err(failed(gave_up))));
+    }
+    let begun_ns = now_ns();
     let reader = match pipe::OpenOptions::new().open_receiver(&fifo) {
         Ok(reader) => reader,
         Err(e) => return (begun_ns, Err(failed(e))),

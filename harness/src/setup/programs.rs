@@ -1,0 +1,80 @@
+//! Programs that experiments start as nodes.
+//!
+//! Input: a program's name. Output: where it is: in `PATH`, among the system's programs, or in the cache. Those that the
+//! examples use are fetched from Debian into the cache, because their packages would start services on the machine.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use super::fetched::Fetched;
+use crate::cache::Cache;
+use crate::debian::Packages;
+use crate::plan::Plan;
+use crate::steps::{find_tool, step};
+
+/// What can be fetched.
+const KNOWN: &[Fetched] = &[Fetched {
+    name: "nginx",
+    home: "nginx-trixie",
+    packages: Packages { suite: "trixie", names: &["nginx"], done_without: "iproute2" },
+    program: "usr/sbin/nginx",
+}];
+
+/// Finds a program by its name or absolute path.
+pub fn find(program: &str) -> Option<PathBuf> {
+    if program.starts_with('/') {
+        return Some(PathBuf::from(program)).filter(|path| path.is_file());
+    }
+    let fetched = || {
+        let known = KNOWN.iter().find(|known| known.name == program)?;
+        known.find(&Cache::find().ok()?)
+    };
+    find_tool(program).or_else(fetched)
+}
+
+/// How to get a program that is not there.
+pub fn how_to_get(program: &str) -> String {
+    match KNOWN.iter().any(|known| known.name == program) {
+        true => "limosa setup with this experiment's file (fetches it into the cache)".into(),
+        false => format!("install `{program}`, or write another path in the experiment"),
+    }
+}
+
+/// Gets the programs that an experiment starts, as far as they are known here.
+///
+/// # Errors
+/// When one is missing and not known, or cannot be fetched.
+pub fn get(plan: &Plan) -> Result<()> {
+    let missing = || plan.commands().filter(|(_, command)| find(&command.program).is_none());
+    for (node, command) in missing() {
+        let program = &command.program;
+        let Some(known) = KNOWN.iter().find(|known| known.name == program) else {
+            let hint = how_to_get(program);
+            bail!("node `{node}`: there is no program `{program}`\n  hint: {hint}");
+        };
+        let cache = Cache::find()?;
+        let lock = cache.lock()?;
+        super::install(super::FETCH.iter(), &cache)?;
+        let fetched = step(&format!("fetching {program}"), || known.fetch(&cache));
+        cache.give_back()?;
+        drop(lock);
+        fetched.with_context(|| format!("fetch {program} from Debian"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_by_name_or_path_and_nothing_else_is() {
+        assert!(find("sh").is_some_and(|path| path.is_absolute()));
+        assert!(find("/bin/sh").is_some());
+        assert_eq!(find("/bin"), None);
+        assert_eq!(find("no-such-program"), None);
+        assert!(how_to_get("nginx").starts_with("limosa setup "));
+        assert!(how_to_get("no-such-program").starts_with("install `no-such-program`"));
+    }
+}
