@@ -5,6 +5,7 @@
 //! cannot do has the reason instead of a figure. Takes about a minute, and means something only
 //! while nothing else runs.
 
+mod bare;
 mod labs;
 mod links;
 mod moves;
@@ -46,6 +47,8 @@ pub const FIGURES: &[(&str, &str)] = &[
     ("idle_restore_ms", "restore of an idle server"),
     ("loaded_dump_ms", "checkpoint of a server that sends 100 Mbit/s"),
     ("loaded_restore_ms", "restore of a server that sends 100 Mbit/s"),
+    ("criu_dump_overhead_percent", "checkpoint, beyond the bare criu command"),
+    ("criu_restore_overhead_percent", "restore, beyond the bare criu command"),
 ];
 
 /// One figure.
@@ -130,9 +133,10 @@ pub async fn measure(tell: impl Fn(&str)) -> Result<Vec<Row>> {
         Ok(working) => {
             take(&["idle_"], moves::measure(&bench, &working.criu, false).await);
             take(&["loaded_"], moves::measure(&bench, &working.criu, true).await);
+            take(&["criu_"], bare::measure(&bench, &working.criu).await);
         }
         Err(e) => {
-            take(&["idle_", "loaded_"], Err(e.context("there is no criu that works here")));
+            take(&["idle_", "loaded_", "criu_"], Err(e.context("there is no criu that works here")));
         }
     }
     let noted = noted();

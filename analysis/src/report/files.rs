@@ -59,6 +59,10 @@ const TRIALS: &[Column] = &[
     ("first_response_s", "response time of the first request that was sent after the restore"),
     ("announcements_refused", "announced addresses that clients refused"),
     (
+        "unread_packets, unread_bytes",
+        "datagrams (and their payload) that a server's sockets had received and that it never read, because it ended there to live on elsewhere",
+    ),
+    (
         "migration_s",
         "from the start of a move until the process runs elsewhere with all of its memory",
     ),

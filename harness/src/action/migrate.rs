@@ -104,7 +104,11 @@ impl Scene<'_> {
         let done = mover.go(&mut moved).await;
         let outcome = match done {
             Ok(()) => Ok(format!("{} to {}", plan.node, plan.to)),
-            Err(Failed::Before(why)) => mover.resume(&mut moved, why),
+            // First of all, because the target's disk may be full, and it may be the source's, too.
+            Err(Failed::Before(why)) => {
+                let cleared = mover.clear();
+                mover.resume(&mut moved, why).and_then(|detail| cleared.map(|()| detail))
+            }
             Err(Failed::After(why)) => Err(why),
         };
         let (started_ns, done_ns) = (moved.started_ns(), now_ns());

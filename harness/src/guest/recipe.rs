@@ -32,6 +32,7 @@ pub(super) const PACKAGES: &[&str] = &[
     "mawk",
     "mount",
     "netbase",
+    "nginx",
     "procps",
     "rsync",
     "sed",

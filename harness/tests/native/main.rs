@@ -18,6 +18,7 @@ mod machine;
 mod moves;
 mod push;
 mod roaming;
+mod room;
 mod security;
 mod signals;
 mod soak;

@@ -12,12 +12,28 @@ use std::fs;
 
 const RACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/rack.yaml");
 
-/// Each way to move, for one family of addresses: a seed decides which move takes which.
-const WAYS: [&str; 3] = [
-    "technique: cold, transfer: stream",
-    "technique: cold, transfer: rsync",
-    "technique: cold, transfer: stream, compress: true",
-];
+/// The ways to move that this kernel has.
+fn ways() -> Vec<&'static str> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let report = runtime.expect("start a runtime").block_on(limosa::doctor::examine(None));
+    let has = |what: &str| report.techniques.iter().any(|f| f.ok && f.name.contains(what));
+    let mut ways = vec![
+        "technique: cold, transfer: stream",
+        "technique: cold, transfer: rsync",
+        "technique: cold, transfer: stream, compress: true",
+        "technique: cold, transfer: page-server",
+    ];
+    if has("soft-dirty") {
+        ways.push("technique: pre-copy, transfer: rsync");
+    }
+    if has("lazy") {
+        ways.push("technique: post-copy, transfer: stream");
+    }
+    if has("soft-dirty") && has("lazy") {
+        ways.push("technique: hybrid, transfer: stream");
+    }
+    ways
+}
 
 /// `LIMOSA_MIGRATIONS` says how many moves; there are six times as many bodies and some, so that the
 /// client is never done first.
@@ -47,7 +63,7 @@ variants:
 timeline:
 {}",
         60 + 4 * moves,
-        timeline(moves)
+        timeline(moves, &ways())
     );
     fs::write(place.path().join("roaming.yaml"), experiment).expect("write the experiment");
     let on = ["run", "roaming.yaml", "--on", "host", "--links", "user"];
@@ -71,12 +87,12 @@ timeline:
     );
 }
 
-/// From `server-a` to `server-b` and back, each a moment after the one before.
-fn timeline(moves: u64) -> String {
+/// From `server-a` to `server-b` and back, each a moment after the one before, in a random way.
+fn timeline(moves: u64, ways: &[&str]) -> String {
     let step = |i: u64| {
         let to = if i.is_multiple_of(2) { "server-b" } else { "server-a" };
         // An odd multiplier's upper bits are as good as random for this (Knuth, 3.3.4).
-        let way = WAYS[((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as usize % WAYS.len()];
+        let way = ways[((i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as usize % ways.len()];
         let when = match i {
             0 => "at: 500ms".to_owned(),
             _ => format!("after: move-{} + 300ms", i - 1),
