@@ -136,7 +136,10 @@ pub async fn measure(tell: impl Fn(&str)) -> Result<Vec<Row>> {
             take(&["criu_"], bare::measure(&bench, &working.criu).await);
         }
         Err(e) => {
-            take(&["idle_", "loaded_", "criu_"], Err(e.context("there is no criu that works here")));
+            take(
+                &["idle_", "loaded_", "criu_"],
+                Err(e.context("there is no criu that works here")),
+            );
         }
     }
     let noted = noted();

@@ -10,6 +10,7 @@ use crate::sys::{
 };
 use anyhow::{Context, Result, ensure};
 use std::{
+    ffi::OsString,
     fs,
     os::fd::AsFd,
     path::{Path, PathBuf},
@@ -108,9 +109,11 @@ impl<'a> Desk<'a> {
 
     /// The bare command; returns ms.
     async fn run(&self, words: &[&str], images: &Path, work: &Path) -> Result<f64> {
-        let words = words.iter().map(|word| (*word).into());
-        let folders = ["--images-dir".into(), images.into(), "--work-dir".into(), work.into()];
-        let others = ["--log-file", "criu.log", "-v4", "--manage-cgroups=ignore"].map(Into::into);
+        let words = words.iter().map(OsString::from);
+        let folders =
+            [OsString::from("--images-dir"), images.into(), "--work-dir".into(), work.into()];
+        let others =
+            ["--log-file", "criu.log", "-v4", "--manage-cgroups=ignore"].map(OsString::from);
         let all = words.chain(folders).chain(others);
         let mut launch =
             Launch::new(self.criu.program(), all.collect::<Vec<_>>(), work.join("output"));

@@ -15,7 +15,6 @@ use rustix::{
 use std::{
     collections::HashSet,
     fs, io,
-    mem::size_of,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, OwnedFd},
     path::PathBuf,
