@@ -188,6 +188,21 @@ impl Plan {
         self.workload.bytes().saturating_add(largest)
     }
 
+    /// The variant with the address of the place wherever a node has its own, which is nowhere
+    /// before a trial.
+    pub fn at_places(&self, variant: &VariantPlan) -> VariantPlan {
+        let mut variant = variant.clone();
+        for at in std::iter::once(&mut variant.connect).chain(&mut variant.fallback) {
+            let own = self.nodes.values().find(|n| n.address == Some(at.ip()));
+            let near = own.and_then(|n| self.network.interface_near(&n.on, at.ip()));
+            let net = near.and_then(|i| i.addresses.iter().find(|net| net.contains(&at.ip())));
+            if let Some(net) = net {
+                at.set_ip(net.addr());
+            }
+        }
+        variant
+    }
+
     /// The network as a variant has it.
     pub fn network_of(&self, variant: &VariantPlan) -> Network {
         let mut network = self.network.clone();

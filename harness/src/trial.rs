@@ -236,7 +236,8 @@ impl Host {
             WorkloadPlan::Push(route) => &route.from,
             _ => self.node_of(Role::Client)?.1,
         };
-        finished.calibration = calibrate::calibrate(&network, &lab, place, variant)?;
+        finished.calibration =
+            calibrate::calibrate(&network, &lab, place, &self.plan.at_places(variant))?;
         let mut rows = RowFile::append(&folder.join("calibration.csv"))?;
         finished.calibration.iter().try_for_each(|row| rows.write(row))?;
         lab.rewind()?;

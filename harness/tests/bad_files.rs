@@ -310,6 +310,8 @@ fn each_mistake_of_a_command_is_told_with_its_place() {
     let plan = load(folder.path(), COMMAND, &topology).unwrap();
     assert_eq!(plan.commands().map(|c| c.1.line()).collect::<Vec<_>>(), ["nginx -c nginx.conf"]);
     assert_eq!(plan.variants["one"].connect.to_string(), "10.1.0.100:8080");
+    let at_home = plan.at_places(&plan.variants["one"]).connect;
+    assert_eq!((Some(at_home.ip()), at_home.port()), (plan.network.address("server-a"), 8080));
     let mut told = String::new();
     for (what, find, put) in [
         ("no program", "[nginx, -c, nginx.conf]", "[]"),
