@@ -2,10 +2,10 @@
 //!
 //! The server may be any program that knows range requests (RFC 9110, section 14). Nothing is done
 //! about a server that moves: its address moves along, and the connection with it. A connection
-//! that dies is an error, because that is what the scheme shows the absence of.
+//! that dies is an error.
 
 use crate::client::{Body, Client};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Request, Response, StatusCode,
@@ -25,14 +25,11 @@ pub(super) async fn run(client: &Client, body: &mut Body) -> Result<()> {
     let stream = connect(client, address).await.with_context(|| format!("connect to {address}"))?;
     client.events.now(event::CONNECTED, address.to_string());
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
-    tokio::select! {
-        outcome = download(client, &mut sender, body) => outcome,
-        // It ends only when it has failed, or the server has closed it.
-        ended = connection => match ended {
-            Ok(()) => bail!("the server closed the connection"),
-            Err(e) => Err(e).context("the connection was lost"),
-        },
-    }
+    // Apart from the download, which takes what has arrived also when the server has closed.
+    let driver = tokio::spawn(connection);
+    let outcome = download(client, &mut sender, body).await;
+    driver.abort();
+    outcome
 }
 
 async fn connect(client: &Client, address: SocketAddr) -> std::io::Result<TcpStream> {
