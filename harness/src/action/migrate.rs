@@ -242,11 +242,13 @@ impl Mover<'_> {
     fn clear(&self) -> Result<()> {
         if self.plan.keep_images && self.there.is_dir() {
             let kept = self.logs.join("images");
-            keep(&self.there, &kept).with_context(|| format!("keep images in {}", kept.display()))?;
+            keep(&self.there, &kept)
+                .with_context(|| format!("keep images in {}", kept.display()))?;
         }
         for folder in [&self.here, &self.there] {
             if folder.exists() {
-                fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+                fs::remove_dir_all(folder)
+                    .with_context(|| format!("remove {}", folder.display()))?;
             }
         }
         Ok(())

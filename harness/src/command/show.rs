@@ -144,7 +144,9 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
         (plan.needs_lazy_pages(), "userfaultfd and large pipes"),
     ] {
         if needs {
-            say!("\nneeds of the kernel: {what} (`limosa doctor FILE` tells whether this one has it)");
+            say!(
+                "\nneeds of the kernel: {what} (`limosa doctor FILE` tells whether this one has it)"
+            );
         }
     }
     say!("\n{} trials, {} each at the most", plan.trials.len(), plan.time_limit);
@@ -211,7 +213,9 @@ fn step(step: &StepPlan) -> String {
             let rounds = match (m.rounds, m.below_bytes) {
                 (0, _) => String::new(),
                 (n, None) => format!(" with rounds: {n}"),
-                (n, Some(b)) => format!(" with {n} rounds at most, until one has {} or less", Size(b)),
+                (n, Some(b)) => {
+                    format!(" with {n} rounds at most, until one has {} or less", Size(b))
+                }
             };
             let by = format!("images by {transfer}{how}");
             format!("migrate {} to {}, {technique}{rounds}, {by}", m.node, m.to)

@@ -212,7 +212,8 @@ impl Daemon {
     }
 
     fn broken(&self, state: ExitState) -> CriuError {
-        let reason = reason_in(&self.log()).or_else(|| reason_in(&self.scratch.path().join("output")));
+        let reason =
+            reason_in(&self.log()).or_else(|| reason_in(&self.scratch.path().join("output")));
         CriuError::Unusable { action: self.name.into(), state, reason }
     }
 }
@@ -231,7 +232,8 @@ mod tests {
         assert_eq!(words(&Pages::default()), "");
         let parent = Some("1".to_owned());
         let second = Pages { tracked: true, parent, taken_at: at, ..Pages::default() };
-        let expected = "--track-mem --prev-images-dir ../1 --page-server --address 10.0.0.1 --port 874";
+        let expected =
+            "--track-mem --prev-images-dir ../1 --page-server --address 10.0.0.1 --port 874";
         assert_eq!(words(&second), expected);
         let lazy = Pages { served_at: at, ..Pages::default() };
         assert_eq!(words(&lazy), "--lazy-pages --address 10.0.0.1 --port 874");

@@ -13,7 +13,11 @@ pub(super) fn nonsense(spec: &Migrate) -> Option<(&'static str, &'static str, &'
     let pre_copy = spec.technique == Technique::PreCopy;
     let lazy = matches!(spec.technique, Technique::PostCopy | Technique::Hybrid);
     if pre_copy && spec.rounds.is_none() && spec.below.is_none() {
-        return Some(("technique", "pre-copy needs an end of its rounds", "add `rounds: 3` or `below: 1MB`"));
+        return Some((
+            "technique",
+            "pre-copy needs an end of its rounds",
+            "add `rounds: 3` or `below: 1MB`",
+        ));
     }
     if spec.rounds == Some(0) {
         return Some(("rounds", "pre-copy without a round is cold", "`technique: cold`"));
