@@ -6,6 +6,7 @@ mod boot;
 mod criu;
 mod links;
 mod network;
+mod techniques;
 mod trials;
 
 use limosa::guest::{self, GuestCommand};
@@ -47,8 +48,8 @@ fn networks_inside_the_guest() {
 }
 
 #[test]
-fn checkpoints_inside_the_guest() {
-    inside(&["criu::"]);
+fn checkpoints_and_moves_inside_the_guest() {
+    inside(&["criu::", "techniques::"]);
 }
 
 #[test]

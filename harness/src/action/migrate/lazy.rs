@@ -69,7 +69,8 @@ impl Mover<'_> {
         };
         if let (Some(Ok(report)), Some(dump)) = (ended, &mut moved.dump) {
             let times = (report.started_ns, dump.done_ns, dump.image_bytes);
-            *dump = report;
+            // CRIU's clock of the freeze is off when it has served pages.
+            *dump = DumpReport { frozen_us: None, ..report };
             (dump.started_ns, dump.done_ns, dump.image_bytes) = times;
         }
         arrived

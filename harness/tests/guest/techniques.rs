@@ -1,0 +1,76 @@
+//! A server that moves by each technique for its memory, in the guest, whose kernel can do all of them.
+
+use limosa_record::{
+    dir::RunDir,
+    row::{self, TrialRow},
+};
+use std::{fs, path::Path, process::Command};
+
+const TOPOLOGY: &str = include_str!("../../../topologies/nakano-2025-wan.yaml");
+
+/// Small, because a guest may be emulated.
+const EXPERIMENT: &str = "version: 1
+topology: topology.yaml
+repetitions: 1
+time_limit: 120s
+workload: {download: {path: /random, size: 8MB}}
+transport: {profile: paper-2025, idle_timeout: 60s, ladder: fast}
+variants:
+  pre-copy: {scheme: multipath, ballast: {size: 8MB, dirty: 800kbit/s, hot: 5%}}
+  post-copy: {scheme: multipath, ballast: {size: 8MB}}
+  hybrid: {scheme: multipath, ballast: {size: 8MB}}
+timeline:
+  - at: 500ms
+    announce: {node: server, to: server-b}
+  - at: 1s
+    migrate: {node: server, to: server-b, technique: pre-copy, transfer: page-server, rounds: 2}
+    only: [pre-copy]
+  - at: 1s
+    migrate: {node: server, to: server-b, technique: post-copy, transfer: stream}
+    only: [post-copy]
+  - at: 1s
+    migrate: {node: server, to: server-b, technique: hybrid, transfer: stream}
+    only: [hybrid]
+";
+
+#[test]
+#[ignore = "needs root, CRIU, soft-dirty pages and userfaultfd: run by the guest test"]
+fn a_downloading_server_moves_by_each_technique() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text);
+    write("topology.yaml", TOPOLOGY).and(write("x.yaml", EXPERIMENT)).expect("write the files");
+    // In the guest it is beside this program.
+    let limosa = std::env::current_exe().expect("this program").with_file_name("limosa");
+    let limosa = if limosa.is_file() { &limosa } else { Path::new(env!("CARGO_BIN_EXE_limosa")) };
+    let output = Command::new(limosa)
+        .args(["run", "x.yaml", "--on", "host"])
+        .current_dir(folder.path())
+        .output()
+        .expect("start limosa");
+    let text = [output.stdout, output.stderr].concat();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&text));
+    let run = RunDir::new(folder.path().join("results/x/latest"));
+    let trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");
+    let ballast = 8_000_000 / 4096;
+    for trial in &trials {
+        assert_eq!((&*trial.status, trial.body_matches), ("ok", Some(true)), "{:?}", trial.reason);
+        assert_eq!(
+            (trial.reconnects, trial.technique.as_deref()),
+            (Some(0), Some(&*trial.variant))
+        );
+        println!("{trial:?}");
+    }
+    let of = |name: &str| trials.iter().find(|t| t.variant == name).expect("a row");
+    let first = |trial: &TrialRow| {
+        let pages = trial.round_pages.as_deref().and_then(|p| p.split(' ').next()?.parse().ok());
+        pages.unwrap_or(0_u64)
+    };
+    let pre = of("pre-copy");
+    assert!(pre.rounds == Some(2) && first(pre) > ballast, "{pre:?}");
+    assert!(pre.dumped_pages < Some(ballast / 2) && pre.skipped_pages > Some(ballast / 2));
+    let post = of("post-copy");
+    assert!(post.lazy_pages > Some(ballast) && post.lazy_faults_pages > Some(0), "{post:?}");
+    let hybrid = of("hybrid");
+    assert!(hybrid.rounds == Some(1) && first(hybrid) > ballast, "{hybrid:?}");
+    assert!(hybrid.lazy_pages.is_some_and(|n| n > 0 && n < ballast / 2), "{hybrid:?}");
+}
