@@ -68,6 +68,9 @@ fn the_images_of_a_server_cross_the_link_and_it_lives_on_the_other_side() {
         let downtime = trial.downtime_s.expect("the downtime");
         assert!((sum - downtime).abs() < 1e-6, "{parts:?} of {downtime}");
         assert!(trial.resume_delay_s.is_some() && trial.reconnects == Some(0));
+        // Acknowledgements of what was in flight when the server was frozen, and what followed.
+        assert!(trial.unread_packets > Some(0), "{:?} datagrams", trial.unread_packets);
+        assert!(trial.unread_bytes > trial.unread_packets.map(|n| 20 * n), "{trial:?}");
         let order: Vec<&str> = events
             .iter()
             .filter(|e| e.variant == name && e.source == "harness")
