@@ -123,7 +123,7 @@ const TWO_SERVERS: &[Rendition] = &[row(
 /// What is rendered otherwise under a scheme, the announcement first.
 pub fn renditions(scheme: Scheme) -> impl Iterator<Item = &'static Rendition> {
     let parts: &[&[Rendition]] = match scheme {
-        Scheme::Quic => &[],
+        Scheme::Quic | Scheme::Http => &[],
         Scheme::Multipath => &[ANNOUNCEMENT, PATH, MULTIPATH],
         Scheme::Proactive => &[ANNOUNCEMENT, PATH, ONE_PATH, PROACTIVE],
         Scheme::Reactive => &[ANNOUNCEMENT, PATH, ONE_PATH, REACTIVE],
