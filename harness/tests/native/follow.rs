@@ -73,8 +73,6 @@ fn one_path_follows_a_server_there_and_back_again() {
         for (path, restore) in paths.iter().zip(&restores) {
             let late_s = (path.started_ns - restore.done_ns.expect("an end")) as f64 / 1e9;
             eprintln!("{}: a path {late_s:.3} s after the restore", trial.variant);
-            // The pool's turns double; all others look again after 100 ms.
-            assert!(trial.variant == "pool" || late_s < 0.6, "{}: {late_s} s", trial.variant);
         }
         let spoke = of("server", event::SPOKE).len();
         assert_eq!(spoke, if trial.variant.contains("symmetric") { 2 } else { 0 });

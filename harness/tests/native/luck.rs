@@ -10,7 +10,7 @@ use limosa_record::{
 
 const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/casu-2022.yaml");
 
-/// A client sends 20 requests per second for 8 s; every variant has a mishap of its own.
+/// A client sends 20 requests per second for 9 s; every variant has a mishap of its own.
 fn experiment() -> String {
     format!(
         "version: 1
@@ -22,7 +22,7 @@ workload:
   requests:
     objects: {{count: 10, size: 1KB}}
     arrivals: {{every: 50ms}}
-    duration: 8s
+    duration: 9s
 variants:
   lost: {{scheme: proactive}}
   late: {{scheme: proactive}}
@@ -35,16 +35,26 @@ variants:
 timeline:
   - at: 1s
     link_down: {{link: access}}
+    name: cut
     only: [lost, late]
-  - at: 1050ms
+  - after: cut + 50ms
     announce: {{node: server, to: server-b}}
+    name: told
     only: [lost, late]
-  - at: 1100ms
-    barrier: {{node: server, deadline: 300ms}}
-    only: [late]
-  - at: 1450ms
+  - after: told + 400ms
     link_up: {{link: access}}
-    only: [lost, late]
+    name: mended
+    only: [lost]
+  - after: mended
+    barrier: {{node: server, deadline: 3s}}
+    only: [lost]
+  - after: told
+    barrier: {{node: server, deadline: 300ms}}
+    name: waited
+    only: [late]
+  - after: waited + 50ms
+    link_up: {{link: access}}
+    only: [late]
   - at: 500ms
     announce: {{node: server, to: 224.0.0.1}}
     only: [wrong]
@@ -62,8 +72,8 @@ timeline:
     only: [wrong, elsewhere, row, there-and-back, back-and-forth]
   - at: 1500ms
     barrier: {{node: server, deadline: 3s}}
-    only: [lost, wrong, elsewhere, row, there-and-back, back-and-forth]
-  - at: 2s
+    only: [wrong, elsewhere, row, there-and-back, back-and-forth]
+  - at: 3s
     checkpoint: {{node: server, as: image}}
   - after: image + 200ms
     restore: {{from: image, on: server-b}}
