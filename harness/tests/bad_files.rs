@@ -146,12 +146,12 @@ fn each_mistake_is_told_with_its_place() {
         ),
         (
             "rounds without an end",
-            "checkpoint: {node: server, as: image}",
+            "announce: {node: server, to: server-b}",
             "migrate: {node: server, to: server-b, technique: pre-copy, transfer: rsync}",
         ),
         (
             "lazy pages by the page server",
-            "checkpoint: {node: server, as: image}",
+            "announce: {node: server, to: server-b}",
             "migrate: {node: server, to: server-b, technique: post-copy, transfer: page-server}",
         ),
         (
