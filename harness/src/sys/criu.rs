@@ -31,6 +31,7 @@ mod error;
 mod gate;
 mod lazy;
 mod live;
+mod newborn;
 mod options;
 mod probe;
 mod stats;
@@ -40,7 +41,7 @@ pub use lazy::Served;
 pub use live::{Daemon, Pages, can_serve_pages};
 pub use options::{Leave, Options};
 
-use self::stats::Stats;
+use self::{newborn::Newborn, stats::Stats};
 use super::process::{ExitState, Launch, Process, ProcessError, run_to_end};
 
 use limosa_record::{
@@ -267,6 +268,7 @@ impl Criu {
                 .into();
         args.push(pidfile.as_os_str());
         options.pages.meet(scratch.path())?;
+        let newborn = Newborn::watch(netns).map_err(|e| file("examine", images)(e.into()))?;
         let (started_ns, ended) =
             self.run(&args, images, "restore.log", &scratch, netns, options).await;
         let done_ns = now_ns();
@@ -275,8 +277,9 @@ impl Criu {
             let pid = read_pid(&pidfile).map_err(file("read", &pidfile))?;
             Ok::<_, CriuError>(Process::adopt(pid)?)
         });
-        if !matches!(adopted, Some(Ok(_))) {
-            discard_unfinished(&scratch.path().join("restore.log"));
+        match &adopted {
+            Some(Ok(_)) => newborn.adopted(),
+            _ => drop(newborn),
         }
         let stats = Stats::read(&scratch.path().join("stats-restore"), 2);
         let log = keep(&scratch, &options.work, "restore.log", "stats-restore")?;
@@ -402,22 +405,6 @@ fn read_pid(path: &Path) -> io::Result<Pid> {
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not a PID"))
 }
 
-/// Ends what a failed restore has forked: as a sibling of criu it is left to us.
-fn discard_unfinished(log: &Path) {
-    let text = fs::read(log).map(|text| String::from_utf8_lossy(&text).into_owned());
-    if let Some(pid) = text.ok().and_then(|text| root_pid(&text))
-        && let Ok(process) = Process::adopt(pid)
-    {
-        drop(process);
-    }
-}
-
-/// The PID of PID 1 of the restored namespace: "(00.027084) PID: real 283 virt 1".
-fn root_pid(log: &str) -> Option<Pid> {
-    let line = log.lines().find(|line| line.contains("PID: real ") && line.ends_with(" virt 1"))?;
-    line.split_whitespace().rev().nth(2)?.parse().ok().and_then(Pid::from_raw)
-}
-
 /// Size of all image files in a folder.
 ///
 /// # Errors
@@ -482,12 +469,5 @@ mod tests {
         assert_eq!(version.to_string(), "4.1.1");
         assert!(version > parse_version("Version: 3.17\nGitID: v3.17").unwrap());
         assert_eq!(parse_version("criu: not found"), None);
-    }
-
-    #[test]
-    fn the_forked_root_is_found_in_the_log() {
-        let log = "(00.02) PID: real 283 virt 1\n(00.06)      1: PID: real 284 virt 2\n";
-        assert_eq!(root_pid(log), Pid::from_raw(283));
-        assert_eq!(root_pid("(00.02) nothing\n"), None);
     }
 }

@@ -419,6 +419,14 @@ fn peek() -> WaitIdOptions {
 /// Killed processes that nobody waits for any more, to be reaped in passing.
 static ABANDONED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
+/// Kills a child that nobody waits for; it is reaped in passing.
+pub(super) fn end_child(pid: Pid) {
+    // Without a descriptor it has ended, and somebody else reaps it.
+    if let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) {
+        abandon(pidfd);
+    }
+}
+
 fn abandon(pidfd: OwnedFd) {
     // Fails only when it has ended already.
     let _ = pidfd_send_signal(&pidfd, Signal::KILL);

@@ -131,7 +131,7 @@ impl Place {
         left.extend(temporary.map(|e| format!("file {}", e.path().display())));
         unfinished(self.path(), &mut left);
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("list mounts");
-        let ours = |line: &&str| line.contains(&here) || line.contains("limosa-test");
+        let ours = |line: &&str| line.contains(&here) || line.contains("/limosa-test");
         left.extend(mounts.lines().filter(ours).map(|line| format!("mount {line}")));
         for entry in fs::read_dir("/var/lib/limosa/journal").into_iter().flatten().flatten() {
             let text = fs::read_to_string(entry.path()).unwrap_or_default();

@@ -107,3 +107,34 @@ fn a_closed_terminal_is_a_signal_like_the_others() {
     drop(ours);
     check(&place, &mut limosa);
 }
+
+/// Whether there is a child of a limosa that is PID 1 of a namespace and still has criu's words: it is
+/// being restored.
+fn is_being_restored(limosa: &Child) -> bool {
+    let parent = format!("PPid:\t{}\n", limosa.id());
+    fs::read_dir("/proc").expect("list processes").flatten().any(|process| {
+        let read = |file| fs::read_to_string(process.path().join(file)).unwrap_or_default();
+        let status = read("status");
+        let innermost = status.lines().find_map(|l| l.strip_prefix("NSpid:"));
+        let is_first = innermost.is_some_and(|pids| pids.trim().ends_with("\t1"));
+        status.contains(&parent) && is_first && read("cmdline").contains("restore-sibling")
+    })
+}
+
+#[test]
+#[ignore = "needs root and /dev/net/tun"]
+fn regression_a_signal_in_the_middle_of_a_restore_leaves_no_process() {
+    for _ in 0..3 {
+        let place = Place::new("60s");
+        let log = File::create(place.path().join("log")).expect("make a log");
+        let mut run = place.experiment(&[]);
+        let mut limosa = run.stdout(Stdio::null()).stderr(log).spawn().expect("start limosa");
+        // One that is over before it was seen has nothing to show.
+        while !is_being_restored(&limosa) && limosa.try_wait().expect("look at it").is_none() {
+            sleep(Duration::from_millis(1));
+        }
+        send(&limosa, Signal::TERM);
+        limosa.wait().expect("wait for limosa");
+        assert_eq!(place.left(), [""; 0]);
+    }
+}
