@@ -13,7 +13,7 @@ pub(crate) use trial::Trial;
 use crate::{model, number, reference};
 use limosa_record::{
     dir::RunDir,
-    row::{CalibrationRow, EventRow, RequestRow, ThroughputRow},
+    row::{CalibrationRow, ClientRow, EventRow, RequestRow, ThroughputRow},
 };
 use serde_json::Value;
 use std::{collections::BTreeMap, path::PathBuf};
@@ -31,6 +31,8 @@ pub(crate) struct Input {
     /// By variant.
     pub throughput: BTreeMap<String, Vec<ThroughputRow>>,
     pub requests: Vec<RequestRow>,
+    /// Of trials with several clients.
+    pub clients: Vec<ClientRow>,
     /// By variant and repetition.
     pub events: BTreeMap<(String, u32), Vec<EventRow>>,
     /// Of all trials together, one per interface of the client.
@@ -69,8 +71,9 @@ impl Input {
         }
         let manifest = file::json(&run.manifest(), &mut warnings);
         let plan = file::json(&run.plan(), &mut warnings);
-        // These four are there only when the experiment has something to put in them.
+        // These five are there only when the experiment has something to put in them.
         let requests: Vec<RequestRow> = file::optional_rows(&run.requests(), &mut warnings);
+        let clients: Vec<ClientRow> = file::optional_rows(&run.clients(), &mut warnings);
         let reference = file::optional(&run.reference(), &mut warnings, reference::File::parse);
         let parameters = file::optional(&run.model(), &mut warnings, model::Parameters::parse);
         let calibrations = calibration::read(run, &trials, &mut warnings);
@@ -87,6 +90,7 @@ impl Input {
             metrics,
             throughput,
             requests,
+            clients,
             events,
             calibrations,
             manifest,

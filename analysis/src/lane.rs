@@ -178,8 +178,7 @@ fn client(events: &[Timed], end_s: f64) -> Lane {
         text: format!("connection to {detail}"),
         piece: Piece::Connection,
     };
-    let ours =
-        |e: &EventRow| e.source.starts_with("client") && !elsewhere.contains(&e.event.as_str());
+    let ours = |e: &EventRow| is_client(&e.source) && !elsewhere.contains(&e.event.as_str());
     for (at_s, _, e) in events.iter().filter(|(_, _, e)| ours(e)) {
         lane.moments.push(moment(*at_s, e));
         if e.event == event::CONNECTED || e.event == event::CONNECTION_LOST {
@@ -191,6 +190,11 @@ fn client(events: &[Timed], end_s: f64) -> Lane {
     }
     lane.spans.extend(open.map(|from| span(from, end_s)));
     lane
+}
+
+/// Of many clients the first one stands for all.
+fn is_client(source: &str) -> bool {
+    source.starts_with("client") && source.split_once('/').is_none_or(|(_, number)| number == "1")
 }
 
 /// `path 4 from 10.0.0.1 to 10.1.0.3:4433`: number, local address, remote address.
@@ -206,7 +210,7 @@ fn path_of(detail: &str) -> Option<(&str, &str, &str)> {
 fn paths(events: &[Timed], places: &BTreeMap<String, String>, end_s: f64) -> Vec<Lane> {
     let mut lanes: Vec<((String, String), Lane)> = Vec::new();
     let mut open: BTreeMap<String, (f64, usize)> = BTreeMap::new();
-    let ours = events.iter().filter(|(_, _, e)| e.source.starts_with("client"));
+    let ours = events.iter().filter(|(_, _, e)| is_client(&e.source));
     // The path of the handshake has no event of its own when it opens.
     let first = ours.clone().find(|(_, _, e)| e.event == event::CONNECTED).map(|(at, ..)| *at);
     for (at, _, e) in ours {

@@ -6,7 +6,7 @@ mod paper_like;
 use limosa_analysis::{Analysis, analyse, compare};
 use limosa_record::{
     dir::RunDir,
-    row::{self, ModelRow, RequestRow, RowFile, SummaryRow, TrialRow},
+    row::{self, ClientRow, ModelRow, RequestRow, RowFile, SummaryRow, TrialRow},
 };
 use std::fs;
 
@@ -54,6 +54,29 @@ fn summary_holds_ok_trials_and_known_metrics_only() {
     let counts: Vec<_> = analysis.variants.iter().map(|v| (v.ok, v.failed, v.suspect)).collect();
     assert_eq!(counts, [(5, 1, 1), (1, 0, 0)]);
     assert_eq!(row::read::<SummaryRow>(&run.summary()).unwrap(), analysis.summary);
+}
+
+#[test]
+fn the_clients_of_a_server_are_points_of_a_figure() {
+    let (_folder, run) = folder();
+    write_trials(&run, &[trial("crowd", 1, Some(9.0)), trial("crowd", 2, None)]);
+    let mut clients = RowFile::append(&run.clients()).unwrap();
+    let row = |repetition, client, resume_delay_s| ClientRow {
+        variant: "crowd".into(),
+        repetition,
+        client: Some(client),
+        resume_delay_s,
+        ..ClientRow::default()
+    };
+    for row in [row(1, 1, Some(0.25)), row(1, 2, Some(0.5)), row(1, 3, None), row(2, 1, Some(7.0))]
+    {
+        clients.write(&row).unwrap();
+    }
+    let analysis = analyse(&run).unwrap();
+    let name = "resume-delay-of-clients.svg";
+    assert!(analysis.figures.iter().any(|f| f.ends_with(name)), "{:?}", analysis.figures);
+    // Those of failed trials and those that never waited are no points.
+    assert!(report(&run).contains("2 clients in all"));
 }
 
 #[test]
@@ -161,6 +184,7 @@ fn names_from_files_do_not_become_markup_or_paths() {
         first_byte_s: None,
         access: "read".into(),
         version: None,
+        client: None,
     })
     .unwrap();
     let analysis = analyse(&run).unwrap();

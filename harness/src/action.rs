@@ -2,10 +2,12 @@
 
 mod attack;
 mod migrate;
+mod relocate;
 
 pub use migrate::{Move, Round};
 
 use crate::{
+    dnsmasq::Dnsmasq,
     lab::Lab,
     node::Node,
     plan::{Action, CopyPlan, Network, SERVER_PORT},
@@ -13,7 +15,7 @@ use crate::{
         criu::{Criu, DumpReport, Leave, Options},
         egress,
     },
-    timeline::{Outcome, Stage, until},
+    timeline::{Done, Outcome, Stage, until},
 };
 use anyhow::{Context, Result, bail};
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -23,6 +25,7 @@ use limosa_record::{
 };
 use std::{
     cell::RefCell,
+    net::SocketAddr,
     path::PathBuf,
     rc::Rc,
     time::{Duration, Instant},
@@ -45,6 +48,8 @@ pub struct Scene<'a> {
     pub joined: Notify,
     /// The criu program, when the plan needs one.
     pub criu: Option<&'a Criu>,
+    /// The DNS server, if the plan has one.
+    pub dns: Option<Dnsmasq>,
     /// Where nodes have their folders and images theirs.
     pub desk: PathBuf,
     /// Where the folders of nodes will be in the end.
@@ -57,6 +62,8 @@ pub struct Scene<'a> {
     pub dumps: RefCell<Vec<DumpReport>>,
     /// Servers that moved, in order.
     pub moves: RefCell<Vec<Move>>,
+    /// What steps have done beside what they were planned for.
+    pub further: RefCell<Vec<Done>>,
 }
 
 impl Scene<'_> {
@@ -133,6 +140,17 @@ impl Scene<'_> {
         Ok(())
     }
 
+    /// A server that has come to another place is told its address there, so that it takes packets
+    /// at it; then the record is written.
+    async fn publish(&self, node: &str) -> Result<String> {
+        let node = self.node(node)?;
+        let place = node.place();
+        let ip = self.network.address(&place).with_context(|| format!("{place} has no address"))?;
+        node.ask(self.lab, &Request::Announce(SocketAddr::new(ip, SERVER_PORT))).await?;
+        self.dns.as_ref().context("there is no DNS server")?.set(ip)?;
+        Ok(format!("{} is at {ip}", node.name()))
+    }
+
     fn criu(&self) -> Result<&Criu> {
         self.criu.context("there is no criu")
     }
@@ -153,6 +171,7 @@ impl Scene<'_> {
                 self.node(from)?.ask(self.lab, &Request::Handover(handover)).await?;
                 Ok(format!("{from} to {to}"))
             }
+            Action::Publish { node } => self.publish(node).await,
             Action::Shape { link, a_to_b, b_to_a } => {
                 self.lab.reshape(link, a_to_b.as_ref(), b_to_a.as_ref())?;
                 Ok(link.clone())
@@ -178,9 +197,10 @@ impl Scene<'_> {
                     stragglers => format!("without {}", stragglers.join(", ")),
                 })
             }
-            Action::Checkpoint { .. } | Action::Restore { .. } | Action::Migrate(_) => {
-                bail!("needs preparation")
-            }
+            Action::Checkpoint { .. }
+            | Action::Restore { .. }
+            | Action::Migrate(_)
+            | Action::Relocate(_) => bail!("needs preparation"),
         }
     }
 }
@@ -217,6 +237,7 @@ impl Stage for Scene<'_> {
                 Ok(Outcome { detail, started_ns, done_ns })
             }
             Action::Migrate(plan) => self.migrate(plan, planned_ns).await,
+            Action::Relocate(plan) => self.relocate(plan, planned_ns).await,
             _ => {
                 until(planned_ns).await;
                 let started_ns = now_ns();

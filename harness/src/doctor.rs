@@ -1,7 +1,7 @@
 //! What this machine can and cannot do, found out by trying, and the fix for each.
 
 use crate::{
-    guest,
+    dnsmasq, guest,
     lab::Backend,
     plan::{Network, Plan},
     setup,
@@ -9,7 +9,7 @@ use crate::{
     steps,
     sys::{
         criu::{Criu, can_serve_pages},
-        link,
+        link, mptcp,
         netns::{Netns, Role},
         qdisc::{self, Netem, Qdisc, Tbf},
         tap,
@@ -135,7 +135,13 @@ pub async fn examine(plan: Option<&Plan>) -> Report {
         }
     }
     if plan.is_none_or(Plan::needs_rsync) {
-        report.host.push(rsync());
+        report.host.push(program("rsync", transfer::rsync::PROGRAM));
+    }
+    if plan.is_none_or(Plan::needs_dnsmasq) {
+        report.host.push(program("dnsmasq", dnsmasq::PROGRAM));
+    }
+    if plan.is_none_or(Plan::needs_mptcp) {
+        report.host.push(mptcp());
     }
     for (_, command) in plan.iter().flat_map(|plan| plan.commands()) {
         report.host.push(program(&command.program));
@@ -255,9 +261,17 @@ async fn lazy_pages(criu: &Criu) -> Finding {
     finding("lazy pages", seen)
 }
 
-fn rsync() -> Finding {
-    let seen = steps::find_tool(transfer::rsync::PROGRAM).map(|p| p.display().to_string());
-    finding("rsync", seen.ok_or_else(|| ("not installed".into(), "limosa setup".into())))
+/// A program that `limosa setup` installs.
+fn program(name: &'static str, program: &str) -> Finding {
+    let seen = steps::find_tool(program).map(|p| p.display().to_string());
+    finding(name, seen.ok_or_else(|| ("not installed".into(), "limosa setup".into())))
+}
+
+fn mptcp() -> Finding {
+    let seen = std::path::Path::new(mptcp::SWITCH).exists().then(|| "in this kernel".into());
+    let fix =
+        || ("not in this kernel".into(), "a kernel with CONFIG_MPTCP, or `--on guest`".into());
+    finding("MPTCP", seen.ok_or_else(fix))
 }
 
 fn program(name: &str) -> Finding {

@@ -164,6 +164,15 @@ impl Lab {
         self.places.get(name).with_context(|| format!("the lab has no node `{name}`"))
     }
 
+    /// The number of an interface in the namespace of its place.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn index(&self, place: &str, interface: &str) -> Result<u32> {
+        let found = self.indices.get(&(place.to_owned(), interface.to_owned()));
+        found.copied().with_context(|| format!("`{place}` has no interface `{interface}`"))
+    }
+
     /// Gives all links their first shape again, which starts their sequences of random numbers
     /// anew: packets that came before, for calibration, then leave no trace in a trial.
     ///

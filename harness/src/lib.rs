@@ -29,6 +29,7 @@ pub mod certificate;
 pub mod cli;
 pub mod command;
 pub mod debian;
+pub mod dnsmasq;
 pub mod doctor;
 pub mod engine;
 pub mod guest;

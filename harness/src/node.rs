@@ -257,6 +257,15 @@ impl Node {
         self.unread.set(Some(unread));
     }
 
+    /// Stops it or lets it go on where it is.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process.borrow().clone();
+        process.signal(signal).with_context(|| format!("signal node `{}`", self.name))
+    }
+
     /// Lets it go on that was stopped by its checkpoint; false when it has ended meanwhile.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! that what comes later can only fail because of the machine.
 
 mod addresses;
+mod dns;
 mod experiment;
 mod network;
 mod nodes;
@@ -13,13 +14,14 @@ mod service;
 mod shape;
 mod timeline;
 
+pub use dns::{DNS_NAME, DnsPlan};
 pub use experiment::{resolve, resolve_topology};
 pub use network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan, RulePlan};
 pub use nodes::{CommandPlan, NodePlan, refuse_commands};
 pub use push::{PushPlan, PushRoute};
 pub use service::{DownloadPlan, WorkloadPlan};
 pub use shape::{DelayStage, LossPlan, RateStage, ShapePlan, TraceStage};
-pub use timeline::{Action, AttackPlan, CopyPlan, MigratePlan, StepPlan, When};
+pub use timeline::{Action, AttackPlan, CopyPlan, MigratePlan, RelocatePlan, StepPlan, When};
 
 use crate::spec::{Expect, Links, Transfer};
 use indexmap::IndexMap;
@@ -53,6 +55,9 @@ pub struct Plan {
     pub network: Network,
     /// The processes, by name.
     pub nodes: IndexMap<String, NodePlan>,
+    /// The DNS server, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<DnsPlan>,
     /// What the client does.
     pub workload: WorkloadPlan,
     /// What is compared, by name.
@@ -101,12 +106,24 @@ pub struct VariantPlan {
     pub timeline: Vec<StepPlan>,
     /// Links that have another shape in this variant, both directions, by name.
     pub shapes: IndexMap<String, ShapePlan>,
+    /// Clients in the client's process.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub clients: u16,
     /// Memory of the server that only weighs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ballast: Option<Ballast>,
     /// What is copied, under the workload `push`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub push: Option<PushPlan>,
+}
+
+fn one() -> u16 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_one(clients: &u16) -> bool {
+    *clients == 1
 }
 
 /// One variant, tried once.
@@ -177,12 +194,21 @@ impl Plan {
         self.variants.values().any(|v| v.timeline.iter().any(found))
     }
 
+    /// Whether any variant speaks MPTCP.
+    pub fn needs_mptcp(&self) -> bool {
+        self.variants.values().any(|v| v.scheme == Some(Scheme::MptcpTunnel))
+    }
+
     /// Bytes that a trial needs room for: what a server holds, or the largest file that is copied.
-    /// Ballast counts three times: it is in the server and in its images at both places.
+    /// Ballast counts three times: it is in the server and in its images at both places; a body
+    /// once for each client.
     pub fn bytes(&self) -> u64 {
+        let body = self.workload.download().map_or(0, |d| d.size.0);
         let of = |v: &VariantPlan| {
             let ballast = v.ballast.map_or(0, |b| b.bytes.saturating_mul(3));
-            v.push.as_ref().map_or(0, |p| p.size.0).saturating_add(ballast)
+            let bodies = body.saturating_mul(u64::from(v.clients.saturating_sub(1)));
+            let pushed = v.push.as_ref().map_or(0, |p| p.size.0);
+            pushed.saturating_add(ballast).saturating_add(bodies)
         };
         let largest = self.variants.values().map(of).max().unwrap_or(0);
         self.workload.bytes().saturating_add(largest)

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use limosa_record::{
     clock,
     dir::{RunDir, point_latest, write_whole},
-    row::{EventRow, RequestRow, ThroughputRow, TrialRow},
+    row::{ClientRow, EventRow, RequestRow, ThroughputRow, TrialRow},
 };
 use serde_json::Value;
 use std::{
@@ -53,6 +53,8 @@ pub struct TrialRecord {
     pub events: Vec<EventRow>,
     /// Its requests.
     pub requests: Vec<RequestRow>,
+    /// Its clients, if there are several.
+    pub clients: Vec<ClientRow>,
     /// Whether the machine was good enough for it.
     pub verdict: Verdict,
 }

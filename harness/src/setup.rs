@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     cache::Cache,
-    debian,
+    debian, dnsmasq,
     guest::{self, Accelerator, Image, QEMU, Ready},
     steps::{Log, find_tool, step},
     transfer,
@@ -30,11 +30,19 @@ const BOOT: &[Need] = &[
 ];
 
 /// What experiments start on this kernel.
-const TOOLS: &[Need] = &[Need {
-    what: "rsync",
-    package: "rsync",
-    is_there: || find_tool(transfer::rsync::PROGRAM).is_some(),
-}];
+const TOOLS: &[Need] = &[
+    Need {
+        what: "rsync",
+        package: "rsync",
+        is_there: || find_tool(transfer::rsync::PROGRAM).is_some(),
+    },
+    // The program alone: the package `dnsmasq` would start a service.
+    Need {
+        what: "dnsmasq",
+        package: "dnsmasq-base",
+        is_there: || find_tool(dnsmasq::PROGRAM).is_some(),
+    },
+];
 
 /// What fetching and unpacking Debian's packages takes.
 const FETCH: &[Need] = &[

@@ -5,6 +5,7 @@
 
 mod attack;
 mod load;
+mod machine;
 mod named;
 mod node;
 mod service;
@@ -14,6 +15,7 @@ pub use attack::{Attack, Attacked, Search};
 pub use load::{
     Document, Location, Problem, SpecError, Step as PathStep, load_experiment, load_topology, parse,
 };
+pub use machine::{Dns, Publish, Relocate};
 pub use named::Named;
 pub use node::{Node, Ready, Role};
 pub use service::{
@@ -234,6 +236,9 @@ pub struct Experiment {
     /// on the place `client`.
     #[serde(default)]
     pub nodes: Option<Named<Node>>,
+    /// A DNS server that knows where the server is (dnsmasq); none when left out.
+    #[serde(default)]
+    pub dns: Option<Dns>,
     /// What the client does, or what is copied without one.
     pub workload: Workload,
     /// Transport settings of all variants.
@@ -309,6 +314,10 @@ pub struct Variant {
     /// What is copied, under the workload `push`.
     #[serde(default)]
     pub push: Option<Pushed>,
+    /// So many clients, 1 to 200, in the process of the node `client`, each with a connection and
+    /// random numbers of its own; one when left out.
+    #[serde(default)]
+    pub clients: Option<u16>,
     /// Memory of the server that only weighs.
     #[serde(default)]
     pub ballast: Option<Ballast>,
@@ -357,6 +366,9 @@ pub struct Step {
     /// Waits until all clients have acknowledged the newest announcement.
     #[serde(default)]
     pub barrier: Option<Barrier>,
+    /// The record of the server in the DNS becomes where it is now.
+    #[serde(default)]
+    pub publish: Option<Publish>,
     /// The node is frozen, written to images by CRIU and ended.
     #[serde(default)]
     pub checkpoint: Option<Checkpoint>,
@@ -366,6 +378,9 @@ pub struct Step {
     /// The server moves: a checkpoint, the way of its images through the network, and a restore.
     #[serde(default)]
     pub migrate: Option<Migrate>,
+    /// The server's whole machine moves to another host (the scheme `mptcp-tunnel`).
+    #[serde(default)]
+    pub relocate: Option<Relocate>,
     /// A copy of a running server and its origin begin to share the work: objects move, and then
     /// the origin is released.
     #[serde(default)]

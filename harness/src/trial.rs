@@ -97,6 +97,8 @@ struct Finished<'a> {
     dumps: Vec<DumpReport>,
     /// Servers that moved.
     moves: Vec<Move>,
+    /// What steps have done beside what they were planned for.
+    further: Vec<Done>,
     /// What a transfer of files took.
     transfer: Option<transfer::Report>,
     /// Whether the file that was copied arrived as it is.
@@ -126,6 +128,7 @@ impl<'a> Finished<'a> {
             steps: Vec::new(),
             dumps: Vec::new(),
             moves: Vec::new(),
+            further: Vec::new(),
             transfer: None,
             file_matches: None,
             machine: None,
@@ -268,11 +271,13 @@ impl Host {
             joined: Notify::new(),
             criu: self.criu.as_ref(),
             speaks_first: finished.variant.scheme.is_some_and(Scheme::speaks_first),
+            dns: None,
             desk: self.desk(finished.trial),
             kept: finished.folder.to_owned(),
             logs: finished.folder.join("criu"),
             dumps: RefCell::default(),
             moves: RefCell::default(),
+            further: RefCell::default(),
         }
     }
 
@@ -481,6 +486,7 @@ fn empty_row(plan: &Plan, finished: &Finished<'_>) -> TrialRow {
         Action::Restore { copy: Some(_), .. } => Some("copy".into()),
         Action::Restore { copy: None, .. } => Some("fixed".into()),
         Action::Migrate(m) => Some(word(m.technique)),
+        Action::Relocate(_) => Some("fixed".into()),
         _ => None,
     });
     TrialRow {

@@ -165,6 +165,17 @@ fn each_mistake_is_told_with_its_place() {
             "{scheme: quic, push: {size: 1MB, content: zeros}}",
         ),
         ("two workloads", "workload:\n", "workload:\n  push: {from: server-a, to: server-b}\n"),
+        ("no clients", "{scheme: quic}", "{scheme: quic, clients: 0}"),
+        ("too many clients", "{scheme: quic}", "{scheme: quic, clients: 201}"),
+        ("many clients of two servers", "{scheme: quic}", "{scheme: post-copy, clients: 2}"),
+        ("nobody to ask", "{scheme: quic}", "{scheme: lookup}"),
+        ("a DNS server nowhere", "repetitions: 3", "repetitions: 3\ndns: {on: router}"),
+        ("nowhere to publish", "announce: {node: server, to: server-b}", "publish: {node: server}"),
+        (
+            "a machine without a second cable",
+            "announce: {node: server, to: server-b}",
+            "relocate: {node: server, to: switch, pause: 1s}",
+        ),
         (
             "a new shape with two losses",
             "    checkpoint: {node: server, as: image}",

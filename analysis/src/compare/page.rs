@@ -130,7 +130,7 @@ fn figure(comparison: &Comparison, inputs: &[Input], metric: &str, x_name: &str)
     if rows.is_empty() {
         return None;
     }
-    let svg = Strip { title: x_name, x_name, from_zero: true, rows }.svg();
+    let svg = Strip { title: x_name, x_name, point: "trial", from_zero: true, rows }.svg();
     let caption = "Every trial of the runs, with the mean and its 95 % bootstrap interval below.";
     Some(Figure::new(format!("comparison-{metric}.svg"), svg, caption.into()))
 }

@@ -4,7 +4,8 @@ use super::{
     Figure,
     strip::{Row, Strip},
 };
-use crate::{input::Input, reference::Published, series::LONGEST_S, summary::Variant};
+use crate::{input::Input, number, reference::Published, series::LONGEST_S, summary::Variant};
+use limosa_record::row::ClientRow;
 use std::collections::BTreeMap;
 
 /// Metric, name of the axis, caption.
@@ -40,10 +41,39 @@ pub(crate) fn figures(input: &Input, variants: &[Variant]) -> Vec<Figure> {
         }
         let caption = caption(what, &rows, sources(input, variants, metric));
         let file = format!("{}.svg", metric.trim_end_matches("_s").replace('_', "-"));
-        let svg = Strip { title: x_name, x_name, from_zero: true, rows }.svg();
+        let svg = Strip { title: x_name, x_name, point: "trial", from_zero: true, rows }.svg();
         Some(Figure::new(file, svg, caption))
     };
-    TIMES.into_iter().filter_map(one).chain(rtt(input)).collect()
+    TIMES.into_iter().filter_map(one).chain(clients(input, variants)).chain(rtt(input)).collect()
+}
+
+/// How resume delays are spread over the clients of a server.
+fn clients(input: &Input, variants: &[Variant]) -> Option<Figure> {
+    let drawable = |s: &f64| s.abs() < LONGEST_S;
+    let row = |v: &Variant| {
+        let trial = |c: &ClientRow| input.of(&v.name).find(|t| t.row.repetition == c.repetition);
+        let mut points = Vec::new();
+        for client in input.clients.iter().filter(|c| c.variant == v.name) {
+            let Some(trial) = trial(client).filter(|t| t.is_ok()) else { continue };
+            let delay = client.resume_delay_s.filter(drawable);
+            points.extend(delay.map(|s| (s, trial.is_suspect())));
+        }
+        let name = v.name.clone();
+        (!points.is_empty()).then_some(Row { name, points, published: None, wanted: None })
+    };
+    let rows: Vec<_> = variants.iter().filter_map(row).take(MOST_ROWS).collect();
+    if rows.is_empty() {
+        return None;
+    }
+    let n = rows.iter().map(|r| r.points.len()).sum();
+    let caption = format!(
+        "Resume delay of each client, from the end of the restore to its next byte or answer; {} \
+         in all.",
+        number::count(n, "client")
+    );
+    let (title, x_name) = ("resume delays of the clients", "resume delay (s)");
+    let svg = Strip { title, x_name, point: "client", from_zero: true, rows }.svg();
+    Some(Figure::new("resume-delay-of-clients.svg", svg, caption))
 }
 
 fn points(input: &Input, variant: &str, metric: &str) -> Vec<(f64, bool)> {
@@ -118,7 +148,8 @@ fn rtt(input: &Input) -> Option<Figure> {
     );
     let caption = caption(&what, &rows, sources);
     let x_name = "round trip (ms)";
-    let svg = Strip { title: "round-trip times", x_name, from_zero: false, rows }.svg();
+    let svg =
+        Strip { title: "round-trip times", x_name, point: "trial", from_zero: false, rows }.svg();
     Some(Figure::new("rtt.svg", svg, caption))
 }
 

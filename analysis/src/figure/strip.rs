@@ -1,4 +1,4 @@
-//! Distributions: one row per variant (or interface), a point per trial.
+//! Distributions: one row per variant (or interface), a point per trial or client.
 //!
 //! Output: points; below them a box from the first to the third quartile with the median and whiskers to
 //! the 5th and 95th percentile (after Tukey, "Exploratory Data Analysis", 1977, with these ends as in
@@ -37,6 +37,8 @@ pub(crate) struct Row {
 pub(crate) struct Strip<'a> {
     pub title: &'a str,
     pub x_name: &'a str,
+    /// What a point is.
+    pub point: &'a str,
     /// Whether the axis starts at 0.
     pub from_zero: bool,
     pub rows: Vec<Row>,
@@ -79,10 +81,10 @@ impl Strip<'_> {
     }
 
     fn key(&self, svg: &mut Svg, left: f64) {
-        let mut entries = vec![(Sign::Dot(BLUE, ""), "trial".to_owned())];
+        let mut entries = vec![(Sign::Dot(BLUE, ""), self.point.to_owned())];
         let any = |test: fn(&Row) -> bool| self.rows.iter().any(test);
         if any(|r| r.points.iter().any(|p| p.1)) {
-            entries.push((Sign::Dot("#fff", VERMILION), "suspect trial".into()));
+            entries.push((Sign::Dot("#fff", VERMILION), "in a suspect trial".into()));
         }
         if any(|r| r.points.len() >= FEWEST_FOR_A_BOX) {
             entries.push((Sign::Bar(BOX), "quartiles".into()));

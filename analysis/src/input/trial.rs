@@ -142,6 +142,7 @@ mod tests {
             first_byte_s: response_s,
             access: "read".into(),
             version: None,
+            client: None,
         };
         let requests = [request(Some(1.0), "ok"), request(Some(3.0), "ok"), request(None, "reset")];
         add_requests(&mut trials, &requests);

@@ -13,7 +13,10 @@ const TRIALS: &[Column] = &[
     ("bytes, goodput_bps", "size of the body; bits of it per second of turnaround"),
     ("downtime_s", "from the start of the checkpoint to the end of the restore"),
     ("stall_s", "the longest time without a byte of the body"),
-    ("resume_delay_s", "from the end of the restore to the next byte of the body"),
+    (
+        "resume_delay_s",
+        "from the end of the restore to the next byte of the body, or to the next answer where one was waited for",
+    ),
     (
         "checkpoint_s, transfer_s, restore_s",
         "the parts of the downtime; transfer_s also of a copy without a migration",
@@ -74,6 +77,23 @@ const TRIALS: &[Column] = &[
         "pages that came after the restore, those among them that were waited for, and until when",
     ),
     ("lazy_latency_mean_ms, lazy_latency_p99_ms", "how long the process waited for such a page"),
+    (
+        "clients, clients_resumed",
+        "clients of the server, with several of which numbers are sums and times those of the slowest; \
+         how many of several waited through the restore and went on",
+    ),
+    (
+        "resume_min_s, resume_median_s, resume_p95_s, resume_max_s",
+        "the spread of the resume delays of several clients",
+    ),
+];
+const CLIENTS: &[Column] = &[
+    ("variant, repetition, client", "which client of which trial"),
+    ("error", "why it did not come to its end"),
+    ("turnaround_s, bytes, body_matches, stall_s", "as in trials.csv"),
+    ("resume_delay_s, first_response_s, reconnects", "as in trials.csv"),
+    ("requests_ok, requests_lost, requests_failed", "how its requests ended"),
+    ("announcements_refused", "announced addresses that it refused"),
 ];
 const THROUGHPUT: &[Column] = &[
     ("variant, repetition", "which trial"),
@@ -86,6 +106,7 @@ const REQUESTS: &[Column] = &[
     ("t_s, response_s", "when it was sent since the start of the handshake; how long it took"),
     ("served_by, outcome", "which node answered; ok or what went wrong"),
     ("first_byte_s, access, version", "when the answer began; read or write; which version"),
+    ("client", "which client; empty for one that is alone"),
 ];
 const EVENTS: &[Column] = &[
     ("variant, repetition", "which trial"),
@@ -119,10 +140,11 @@ const SECURITY: &[Column] = &[
     ("secrets, detail", "keys that were found on the disk; more about it"),
 ];
 
-const TABLES: [(&str, &str, &[Column]); 7] = [
+const TABLES: [(&str, &str, &[Column]); 8] = [
     ("trials.csv", "one row per trial", TRIALS),
     ("throughput.csv", "one row per trial, path and interval", THROUGHPUT),
     ("requests.csv", "one row per request of a request workload", REQUESTS),
+    ("clients.csv", "one row per trial and client, where a server has several", CLIENTS),
     ("events.csv", "what happened when", EVENTS),
     ("summary.csv", "one row per variant and metric, and one per difference", SUMMARY),
     ("security.csv", "one row per check, where an experiment attacks", SECURITY),

@@ -76,6 +76,7 @@ fn responses(run: &RunDir, requests_each: u32) -> io::Result<()> {
                 first_byte_s: None,
                 access: "read".into(),
                 version: None,
+                client: None,
             })?;
         }
         let parameters = json!({

@@ -61,6 +61,11 @@ impl RunDir {
         self.0.join("requests.csv")
     }
 
+    /// `clients.csv`: one row per trial and client, where there are several.
+    pub fn clients(&self) -> PathBuf {
+        self.0.join("clients.csv")
+    }
+
     /// `events.csv`: what happened when.
     pub fn events(&self) -> PathBuf {
         self.0.join("events.csv")

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 /// What a node is to do, written by the harness as the node's configuration file.
@@ -105,11 +105,37 @@ pub struct ClientConfig {
     /// What the client does.
     #[serde(default)]
     pub workload: Workload,
+    /// Whom it asks where the server is (the scheme `lookup`).
+    #[serde(default)]
+    pub resolver: Option<Resolver>,
     /// Tells the clients of one server apart; below 65 536.
     #[serde(default)]
     pub number: u16,
+    /// So many clients are in this process, with the numbers 1, 2, 3 … and what follows from them;
+    /// alone a client has `number` and is as it is described here.
+    #[serde(default = "one_client")]
+    pub clients: u16,
     /// Scheme and transport settings.
     pub transport: Transport,
+}
+
+/// A DNS server, and what it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolver {
+    /// Its address and port.
+    pub server: SocketAddr,
+    /// The server's name.
+    pub name: String,
+}
+
+fn one_client() -> u16 {
+    1
+}
+
+/// The folder of one of many clients in that of their process.
+pub fn folder_of_client(process: &Path, number: u16) -> PathBuf {
+    process.join(number.to_string())
 }
 
 /// How a running server's clients follow it to another address.
@@ -132,6 +158,11 @@ pub enum Scheme {
     Symmetric,
     /// The same, and the server has said before that it will move, but not where to.
     SynchronizedSymmetric,
+    /// Nobody says where the server will be: the client asks the DNS when it is silent.
+    Lookup,
+    /// Le et al.: the server's whole machine moves under a connection of the kernel's MPTCP, while
+    /// the old host sends on what is for the old address.
+    MptcpTunnel,
     /// The thesis' proposal: connected to the old and the new server while objects move, each
     /// request goes to both and exactly one answers.
     DualPath,
@@ -150,7 +181,7 @@ impl Scheme {
 
     /// Whether one connection goes on over other paths when the server has moved.
     pub fn follows(self) -> bool {
-        !self.hands_over() && !matches!(self, Self::Quic | Self::Http)
+        !self.hands_over() && !matches!(self, Self::Quic | Self::Http | Self::MptcpTunnel)
     }
 
     /// Whether a restored server is the first to speak.

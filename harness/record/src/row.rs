@@ -2,7 +2,10 @@
 //!
 //! A value that does not exist is `None` and becomes an empty cell, never 0.
 
+mod client;
 pub mod event;
+
+pub use client::ClientRow;
 
 use crate::{dir::name, fault};
 use serde::{Deserialize, Serialize};
@@ -47,7 +50,8 @@ pub struct TrialRow {
     pub downtime_s: Option<f64>,
     /// The longest time without a byte of the body.
     pub stall_s: Option<f64>,
-    /// From the end of the restore to the next byte of the body.
+    /// From the end of the restore to the next byte of the body, or to the next answer where an
+    /// answer was waited for.
     pub resume_delay_s: Option<f64>,
     /// Duration of the checkpoint.
     pub checkpoint_s: Option<f64>,
@@ -166,6 +170,19 @@ pub struct TrialRow {
     pub unread_packets: Option<u64>,
     /// Payload of those datagrams.
     pub unread_bytes: Option<u64>,
+    /// Clients of the server. With several of them numbers of things and bytes are sums, and times
+    /// are those of the slowest; each one's own are in `clients.csv`.
+    pub clients: Option<u64>,
+    /// Several clients: how many of them had waited through the restore and went on.
+    pub clients_resumed: Option<u64>,
+    /// The shortest of their resume delays.
+    pub resume_min_s: Option<f64>,
+    /// The median of them.
+    pub resume_median_s: Option<f64>,
+    /// Their 95th percentile.
+    pub resume_p95_s: Option<f64>,
+    /// The longest of them.
+    pub resume_max_s: Option<f64>,
 }
 
 /// One row of `throughput.csv`: bytes that arrived on one path in one interval.
@@ -223,6 +240,9 @@ pub struct RequestRow {
     pub access: String,
     /// The version that was read or written, as `number.client` of the request that wrote it.
     pub version: Option<String>,
+    /// Number of the client; empty for one that is alone.
+    #[serde(default)]
+    pub client: Option<u16>,
 }
 
 /// One row of a client's own `requests.csv`, before the harness knows trial and zero of time.

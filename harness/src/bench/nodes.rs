@@ -94,7 +94,9 @@ impl Pair {
             play_bytes_per_s: None,
             range_bytes: None,
             workload: Workload::Download,
+            resolver: None,
             number: 0,
+            clients: 1,
             transport,
         });
         let start = async |name: &str, place: &str, config: &NodeConfig| {

@@ -190,8 +190,12 @@ fn variant_text(variant: &VariantPlan) -> String {
     let ballast = variant.ballast.map_or(String::new(), |b| {
         format!(", {} of ballast, {} of it changing", Size(b.bytes), Rate(b.dirty_bytes_per_s * 8))
     });
+    let clients = match variant.clients {
+        1 => String::new(),
+        n => format!(", {n} clients"),
+    };
     format!(
-        "{}, profile {}, {}, idle timeout {}{ballast}\n  connects to {}, then to {:?}",
+        "{}{clients}, profile {}, {}, idle timeout {}{ballast}\n  connects to {}, then to {:?}",
         word(variant.scheme),
         word(t.profile),
         word(t.congestion),
@@ -217,6 +221,7 @@ fn step(step: &StepPlan) -> String {
         Action::Barrier { node, deadline } => {
             format!("wait for {node}'s clients, {deadline} at most")
         }
+        Action::Publish { node } => format!("the DNS says where {node} is"),
         Action::Checkpoint { node, image, leave_running } => {
             let then = if *leave_running { ", which goes on" } else { "" };
             format!("checkpoint {node} as {image}{then}")
@@ -238,6 +243,13 @@ fn step(step: &StepPlan) -> String {
             };
             let by = format!("images by {transfer}{how}");
             format!("migrate {} to {}, {technique}{rounds}, {by}", m.node, m.to)
+        }
+        Action::Relocate(r) => {
+            let then = r.join.map_or("for ever".into(), |t| format!("for {t}"));
+            format!(
+                "{} stands still for {}, then is at {}, through a tunnel {then}",
+                r.machine, r.pause, r.to
+            )
         }
         Action::Handover { from, to, rate_bytes_per_s, .. } => {
             format!("{from} hands over to {to} at {}", Rate(rate_bytes_per_s * 8))

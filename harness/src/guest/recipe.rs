@@ -22,6 +22,7 @@ pub(super) const PACKAGES: &[&str] = &[
     "coreutils",
     "criu",
     "dash",
+    "dnsmasq-base",
     "findutils",
     "grep",
     "iproute2",

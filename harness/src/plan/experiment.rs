@@ -1,8 +1,8 @@
 //! Experiment and topology to [`Plan`].
 
 use super::{
-    About, Action, Network, NodePlan, Plan, ShapePlan, TrialPlan, VariantPlan, WorkloadPlan,
-    network, nodes, push, seed_of, service, shape, timeline,
+    About, Action, Network, NodePlan, Plan, SERVER_PORT, ShapePlan, TrialPlan, VariantPlan,
+    WorkloadPlan, dns, network, nodes, push, seed_of, service, shape, timeline,
 };
 use crate::spec::{
     Document, Experiment, Links, Problem, Role, SpecError, Topology, Transport, Variant,
@@ -19,6 +19,9 @@ const MAX_TIME_LIMIT: Time = Time::from_secs(24 * 3600);
 
 /// Most memory that only weighs.
 const MAX_BALLAST: Size = Size(16 << 30);
+
+/// Most clients of a server.
+const MAX_CLIENTS: u16 = 200;
 
 /// Most trials of one run.
 const MAX_TRIALS: u64 = 100_000;
@@ -42,6 +45,7 @@ pub fn resolve(
     };
     check_expectations(experiment, &nodes, &mut problems);
     check_capture(experiment, &network, &mut problems);
+    let dns = dns::resolve(experiment, &network, &nodes, &mut problems);
     for (i, step) in spec.timeline.iter().enumerate() {
         for (v, name) in step.only.iter().flatten().enumerate() {
             if !spec.variants.is_empty() && !spec.variants.contains_key(name) {
@@ -60,6 +64,13 @@ pub fn resolve(
     let mut variants = IndexMap::new();
     for (name, variant) in spec.variants.iter() {
         let timeline = timeline::resolve(&context, name, &mut problems);
+        let moves = timeline.iter().any(|s| matches!(s.action, Action::Relocate(_)));
+        if moves && variant.scheme != Some(Scheme::MptcpTunnel) {
+            let way = ["variants".into(), name.into()];
+            let hint = Some("leave it out of the step's `only`".into());
+            let message = format!("the machine of `{name}` moves, which is for `mptcp-tunnel`");
+            problems.push(experiment.problem(&way, message, hint));
+        }
         let shapes = shapes(experiment, name, &network, &mut problems);
         let resolved = match &workload {
             Some(WorkloadPlan::Push(route)) => {
@@ -100,6 +111,7 @@ pub fn resolve(
         links,
         network,
         nodes,
+        dns,
         workload,
         variants,
         trials,
@@ -266,6 +278,20 @@ fn check_variant(experiment: &Document<Experiment>, name: &str, problems: &mut V
         let message = format!("a ballast above {MAX_BALLAST}");
         problems.push(experiment.problem(&way, message, None));
     }
+    if let Some(clients) = spec.clients.filter(|n| !(1..=MAX_CLIENTS).contains(n)) {
+        let way = [&way[..], &["clients".into()]].concat();
+        let message = format!("{clients} clients are outside 1 to {MAX_CLIENTS}");
+        problems.push(experiment.problem(&way, message, None));
+    } else if spec.clients.is_some_and(|n| n > 1) && spec.scheme.is_some_and(Scheme::hands_over) {
+        let way = [&way[..], &["clients".into()]].concat();
+        let message = "schemes with two servers have one client".into();
+        problems.push(experiment.problem(&way, message, None));
+    }
+    if spec.scheme == Some(Scheme::MptcpTunnel) && experiment.value.workload.download.is_none() {
+        let way = [&way[..], &["scheme".into()]].concat();
+        let message = "the scheme `mptcp-tunnel` downloads, it has no requests".into();
+        problems.push(experiment.problem(&way, message, None));
+    }
     let (message, hint) = match (spec.scheme, &spec.push) {
         (None, _) => (format!("`{name}` has no scheme"), "add `scheme: multipath`, for example"),
         (Some(_), Some(_)) => {
@@ -311,7 +337,6 @@ fn resolve_variant(
     let mut interfaces = Vec::new();
     let servers = std::iter::once(server).chain(restored.iter().copied());
     let used = match scheme {
-        // The paper's QUIC never uses the second interface.
         Scheme::Multipath => network.places[client].interfaces.iter().collect(),
         Scheme::DualPath | Scheme::PostCopy => network.interfaces_toward(client, servers),
         // The paper's QUIC never uses the second interface, and the others have one path.
@@ -333,6 +358,7 @@ fn resolve_variant(
         interfaces,
         timeline,
         shapes: IndexMap::new(),
+        clients: variant.clients.unwrap_or(1),
         ballast: variant.ballast.as_ref().map(|b| node::Ballast {
             bytes: b.size.0,
             dirty_bytes_per_s: b.dirty.map_or(0, |rate| rate.0 / 8),
@@ -355,9 +381,8 @@ fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Trans
         profile,
         congestion: own.congestion.or(common.congestion).unwrap_or(usual),
         ladder: own.ladder.or(common.ladder).unwrap_or(match scheme {
-            Scheme::Proactive | Scheme::Reactive => Ladder::Fast,
-            scheme if scheme.speaks_first() => Ladder::Fast,
-            _ => Ladder::Paper,
+            Scheme::Multipath | Scheme::Pool => Ladder::Paper,
+            _ => Ladder::Fast,
         }),
         idle_timeout: time(own.idle_timeout, common.idle_timeout, Time::from_secs(30)),
         sample_interval: time(own.sample_interval, common.sample_interval, Time::from_millis(100)),

@@ -83,6 +83,9 @@ pub(super) fn variant(
     if spec.ballast.is_some() {
         return complain(Some("ballast"), "a push has no server".into(), "leave it out");
     }
+    if spec.clients.is_some() {
+        return complain(Some("clients"), "a push has no clients".into(), "leave it out");
+    }
     let Some(pushed) = &spec.push else {
         let hint = "add `push: {size: 100MiB, content: random}`";
         return complain(None, format!("`{name}` does not say what is copied"), hint);
@@ -102,6 +105,7 @@ pub(super) fn variant(
         interfaces: vec![interface.to_owned()],
         timeline: Vec::new(),
         shapes: IndexMap::new(),
+        clients: 1,
         ballast: None,
         push: Some(PushPlan { size, content, compress }),
     })

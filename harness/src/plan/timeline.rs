@@ -8,7 +8,10 @@ use crate::spec::{Attacked, Document, Experiment, PathStep, Problem, Step, Techn
 use indexmap::IndexMap;
 use limosa_record::unit::Time;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 /// One step: when, and what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -84,6 +87,39 @@ pub struct AttackPlan {
     pub cut: Option<String>,
 }
 
+/// A machine that moves from one host to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelocatePlan {
+    /// The server.
+    pub node: String,
+    /// The place that stands for its machine.
+    pub machine: String,
+    /// The old host.
+    pub from: String,
+    /// The new host.
+    pub to: String,
+    /// The link to the old host.
+    pub unplug: String,
+    /// The link to the new host.
+    pub plug: String,
+    /// The machine's interfaces on these links.
+    pub old_interface: String,
+    /// On the second one.
+    pub new_interface: String,
+    /// The new host's interface there.
+    pub to_interface: String,
+    /// The machine's addresses on these links.
+    pub old: IpAddr,
+    /// On the second one.
+    pub new: IpAddr,
+    /// The new host's address there.
+    pub gateway: IpAddr,
+    /// How long the machine stands still.
+    pub pause: Time,
+    /// How long it is reached through the tunnel only; for ever when empty.
+    pub join: Option<Time>,
+}
+
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -101,6 +137,11 @@ pub enum Action {
         node: String,
         /// Goes on without the others after this time.
         deadline: Time,
+    },
+    /// The server's record in the DNS becomes where it is now.
+    Publish {
+        /// The server.
+        node: String,
     },
     /// CRIU freezes the node and writes it to images.
     Checkpoint {
@@ -124,6 +165,8 @@ pub enum Action {
     },
     /// A server moves: checkpoint, transfer of its images, restore.
     Migrate(MigratePlan),
+    /// A server's machine moves.
+    Relocate(RelocatePlan),
     /// A server and its copy begin to share the work.
     Handover {
         /// The old server.
@@ -176,9 +219,11 @@ impl Action {
         match self {
             Self::Announce { .. } => "announce",
             Self::Barrier { .. } => "barrier",
+            Self::Publish { .. } => "publish",
             Self::Checkpoint { .. } => "checkpoint",
             Self::Restore { .. } => "restore",
             Self::Migrate(_) => "migrate",
+            Self::Relocate(_) => "relocate",
             Self::Handover { .. } => "handover",
             Self::Attack(_) => "attack",
             Self::Search { .. } => "search",

@@ -1,4 +1,4 @@
-//! The four files of rows that grow with each trial.
+//! The files of rows that grow with each trial.
 //!
 //! A trial's rows are written when it ends, its own row in `trials.csv` last: when that is there, all
 //! the others are. So a run that was killed is mended by dropping the rows of trials that have no row
@@ -11,9 +11,11 @@ use limosa_record::{
     dir::RunDir,
     row::{self, RowFile, TrialRow},
 };
+use serde::Serialize;
 use std::{
     collections::{HashMap, HashSet},
     io,
+    path::Path,
 };
 
 /// The files, open at their ends.
@@ -24,6 +26,8 @@ pub(super) struct Rows {
     events: RowFile,
     /// Made with the first request.
     requests: Option<RowFile>,
+    /// Made with the first of several clients.
+    clients: Option<RowFile>,
     order: Order,
     /// Whether a row could not be written. Then no more are: what is there stays mendable.
     broken: bool,
@@ -55,6 +59,7 @@ impl Rows {
             throughput: RowFile::append(&run.throughput())?,
             events: RowFile::append(&run.events())?,
             requests: None,
+            clients: None,
             order,
             broken: false,
         };
@@ -74,14 +79,8 @@ impl Rows {
     fn write_all(&mut self, record: &TrialRecord) -> io::Result<()> {
         record.throughput.iter().try_for_each(|row| self.throughput.write(row))?;
         record.events.iter().try_for_each(|row| self.events.write(row))?;
-        if !record.requests.is_empty() {
-            let requests = match &mut self.requests {
-                Some(requests) => requests,
-                none => none.insert(RowFile::append(&self.run.requests())?),
-            };
-            record.requests.iter().try_for_each(|row| requests.write(row))?;
-            requests.sync()?;
-        }
+        write_some(&mut self.requests, &self.run.requests(), &record.requests)?;
+        write_some(&mut self.clients, &self.run.clients(), &record.clients)?;
         self.throughput.sync()?;
         self.events.sync()?;
         self.trials.write(&record.row)?;
@@ -94,13 +93,26 @@ impl Rows {
     }
 }
 
+/// Writes rows of a file that only some runs have.
+fn write_some(file: &mut Option<RowFile>, path: &Path, rows: &[impl Serialize]) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let file = match file {
+        Some(file) => file,
+        none => none.insert(RowFile::append(path)?),
+    };
+    rows.iter().try_for_each(|row| file.write(row))?;
+    file.sync()
+}
+
 /// Gives the rows of finished trials.
 fn put_in_order(run: &RunDir, order: &Order) -> io::Result<Vec<TrialRow>> {
     arrange(&run.trials(), |variant, repetition| Some(order.place(variant, repetition)))?;
     let trials: Vec<TrialRow> = row::read(&run.trials())?;
     let done: HashSet<(&str, u32)> =
         trials.iter().map(|t| (t.variant.as_str(), t.repetition)).collect();
-    for file in [run.throughput(), run.events(), run.requests()] {
+    for file in [run.throughput(), run.events(), run.requests(), run.clients()] {
         arrange(&file, |variant, repetition| {
             let place = order.place(variant, repetition);
             done.contains(&(variant, repetition)).then_some(place)

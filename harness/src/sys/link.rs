@@ -13,8 +13,8 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage as Message,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
     link::{
-        BridgeStpState, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
-        LinkMessage, State,
+        BridgeStpState, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags,
+        LinkInfo, LinkMessage, State,
     },
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
@@ -22,7 +22,7 @@ use netlink_packet_route::{
 };
 use rtnetlink::{LinkBridge, LinkUnspec};
 use std::{
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd, AsRawFd},
     thread,
     time::{Duration, Instant},
@@ -80,6 +80,24 @@ pub fn veth<'n>(near: &End, bridge: Option<u32>, far_netns: &'n Netns, far: &End
         Message::NewLink(message),
     )
 }
+
+/// A tunnel of Ethernet frames in UDP (RFC 7348) between two addresses, which is down at first.
+pub fn vxlan(index: u32, name: &str, from: Ipv4Addr, to: Ipv4Addr) -> Request<'static> {
+    let mut message = LinkUnspec::new_with_index(index).name(name.to_owned()).build();
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Vxlan),
+        LinkInfo::Data(InfoData::Vxlan(vec![
+            InfoVxlan::Id(1),
+            InfoVxlan::Local(from),
+            InfoVxlan::Group(to),
+            InfoVxlan::Port(VXLAN_PORT),
+        ])),
+    ]));
+    Request::create(format!("create tunnel `{name}`"), Message::NewLink(message))
+}
+
+/// UDP port of VXLAN.
+const VXLAN_PORT: u16 = 4789;
 
 /// A bridge that is up, forwards from the first frame on and speaks no protocol of its own: no
 /// spanning tree, no multicast snooping. It has no addresses in a [`Role::Silent`] namespace.

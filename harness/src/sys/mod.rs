@@ -9,6 +9,7 @@ pub mod lag;
 pub mod link;
 pub mod listener;
 pub mod machine;
+pub mod mptcp;
 pub mod netlink;
 pub mod netns;
 pub mod offload;

@@ -4,13 +4,13 @@ use super::Host;
 use crate::{
     certificate::SERVER_NAME,
     node::CONTROL,
-    plan::{SERVER_PORT, TrialPlan, VariantPlan, WorkloadPlan},
+    plan::{DNS_NAME, SERVER_PORT, TrialPlan, VariantPlan, WorkloadPlan},
     spec::Role,
 };
 use anyhow::{Context, Result};
 use limosa_record::node::{
-    Catalogue, ClientConfig, NodeConfig, RequestWorkload, ServerConfig, StoreConfig, Transport,
-    Workload,
+    Catalogue, ClientConfig, NodeConfig, RequestWorkload, Resolver, ServerConfig, StoreConfig,
+    Transport, Workload,
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -72,7 +72,13 @@ impl Host {
                         ..requests.clone()
                     }),
                 },
+                resolver: self
+                    .plan
+                    .dns
+                    .as_ref()
+                    .map(|dns| Resolver { server: dns.address, name: DNS_NAME.into() }),
                 number: 0,
+                clients: variant.clients,
                 transport,
             }),
         })

@@ -2,9 +2,11 @@
 
 use super::{Finished, Host, Middle, ServerReport};
 use crate::{
+    action::Scene,
+    dnsmasq::Dnsmasq,
     lab::Lab,
     node::{Node, Place},
-    plan::{NodePlan, TrialPlan, VariantPlan},
+    plan::{Action, NodePlan, TrialPlan, VariantPlan},
     run::Phase,
     spec::{Expect, Role},
     sys::process::ExitState,
@@ -28,13 +30,26 @@ impl Host {
         phase: &dyn Fn(Phase),
     ) -> Result<Middle> {
         let (trial, variant, folder) = (finished.trial, finished.variant, finished.folder);
-        let (client_name, _) = self.node_of(Role::Client)?;
+        let (client_name, client_place) = self.node_of(Role::Client)?;
+        let dns = match &self.plan.dns {
+            Some(plan) => {
+                let (place, record) = (lab.place(&plan.on)?, variant.connect.ip());
+                Some(Dnsmasq::start(place, plan.address, record, &folder.join("dnsmasq")).await?)
+            }
+            None => None,
+        };
         let mut nodes = Vec::new();
         for (name, node) in &self.plan.nodes {
             let kept = folder.join(name);
             nodes.push(Rc::new(self.start(name, node, &kept, trial, variant, lab).await?));
         }
         let client = nodes.iter().find(|n| n.name() == client_name).context("no client")?.clone();
+        let scene = Scene { dns, ..self.scene(finished, lab, nodes) };
+        for step in &variant.timeline {
+            if let Action::Relocate(plan) = &step.action {
+                scene.prepare_relocation(client_place, plan)?;
+            }
+        }
         let links = lab.readings(&variant.timeline)?;
         // What the machine did while nodes started is no matter of the download.
         *begun = self.machine.mark();
@@ -42,11 +57,11 @@ impl Host {
         let zero_ns = client.ask(lab, &Request::Start).await?.handshake_started_ns;
         let zero_ns = zero_ns.context("the client does not say when its handshake started")?;
         finished.zero_ns = Some(zero_ns);
-        let scene = self.scene(finished, lab, nodes);
         phase(Phase::Download);
         let end = self.until_the_end(finished, &scene, client.ended(), zero_ns, phase).await;
         self.take_readings(finished, lab, begun, &links, end.is_ok())?;
         finished.moves = scene.moves.take();
+        finished.further = scene.further.take();
         let of_moves = finished.moves.iter().filter_map(|m| m.dump.clone());
         finished.dumps = scene.dumps.take().into_iter().chain(of_moves).collect();
         let nodes = scene.nodes.take();

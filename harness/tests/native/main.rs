@@ -7,15 +7,18 @@
 mod commands;
 #[path = "../guest/criu.rs"]
 mod criu;
+mod crowd;
 mod faults;
 mod follow;
 mod handover;
 mod isolation;
 mod kills;
 mod labs;
+mod lookup;
 mod luck;
 mod machine;
 mod moves;
+mod mptcp;
 mod push;
 mod roaming;
 mod room;

@@ -57,12 +57,7 @@ pub(crate) async fn get(
     body: &mut Body,
 ) -> Result<(), Failure> {
     let (mut send, mut receive) = connection.open_bi().await?;
-    let path = &client.config.path;
-    let line = match client.config.play_bytes_per_s {
-        Some(rate) => format!("PLAY {rate} {path}\r\n"),
-        None => format!("GET {path}\r\n"),
-    };
-    send.write_all(line.as_bytes()).await?;
+    send.write_all(client.request_line().as_bytes()).await?;
     // The server reads to the end of the line; nothing depends on the stream's end.
     let _ = send.finish();
     while let Some(chunk) = receive.read_chunk(usize::MAX).await? {

@@ -1,8 +1,9 @@
 //! A client's `throughput.csv`: bytes of UDP payload that arrived per interface and interval.
 //!
 //! Intervals are aligned to the start of the handshake and have a row for every interface, with
-//! zero bytes during an outage. The bytes are noq's per-path counters, or those of the body where
-//! there is no QUIC; the paths of one interface are added up.
+//! zero bytes during an outage. The bytes are noq's per-path counters; the paths of one interface
+//! are added up. Where there is no QUIC, it is the
+//! bytes of the body, on the first interface.
 
 use anyhow::{Context, Result};
 use limosa_record::{
@@ -32,10 +33,10 @@ pub(crate) struct Meter {
 struct State {
     file: RowFile,
     locals: Vec<IpAddr>,
+    /// Bytes that were counted otherwise since the last row, by interface.
+    counted: Vec<u64>,
     /// Every path that ever carried something: its interface and its counter at the last row.
     paths: Vec<(usize, Path, u64)>,
-    /// What came to the first interface by other means since the last row.
-    other_bytes: u64,
     /// End of the last row, CLOCK_REALTIME in ns; `None` before the start.
     until_ns: Option<i64>,
 }
@@ -51,8 +52,9 @@ impl Meter {
             Scheme::DualPath | Scheme::PostCopy => config.local.len().min(2),
             _ => 1,
         };
-        let locals = config.local.iter().copied().take(used).collect();
-        let state = State { file, locals, paths: Vec::new(), other_bytes: 0, until_ns: None };
+        let locals: Vec<_> = config.local.iter().copied().take(used).collect();
+        let counted = vec![0; locals.len()];
+        let state = State { file, locals, counted, paths: Vec::new(), until_ns: None };
         let interval = config.transport.sample_interval.as_duration();
         anyhow::ensure!(!interval.is_zero(), "sample interval of zero");
         Ok(Self { interval, state: Mutex::new(state) })
@@ -65,9 +67,11 @@ impl Meter {
         state.paths.push((interface, path, 0));
     }
 
-    /// Counts bytes of the body that came to the first interface, not over QUIC.
-    pub(crate) fn count(&self, bytes: u64) {
-        self.state().other_bytes += bytes;
+    /// Counts bytes of the body, where there are no paths of QUIC to ask.
+    pub(crate) fn count(&self, interface: usize, bytes: u64) {
+        if let Some(sum) = self.state().counted.get_mut(interface) {
+            *sum += bytes;
+        }
     }
 
     /// Writes a row per interface and interval, for ever.
@@ -97,16 +101,13 @@ impl State {
         let Some(from_ns) = self.until_ns.replace(until_ns).filter(|from| *from < until_ns) else {
             return;
         };
-        let mut bytes = vec![0; self.locals.len()];
+        let mut bytes = std::mem::replace(&mut self.counted, vec![0; self.locals.len()]);
         for (interface, path, counted) in &mut self.paths {
             let total = path.stats().udp_rx.bytes;
             if let Some(sum) = bytes.get_mut(*interface) {
                 *sum += total.saturating_sub(*counted);
             }
             *counted = total;
-        }
-        if let Some(first) = bytes.first_mut() {
-            *first += std::mem::take(&mut self.other_bytes);
         }
         for (local, bytes) in self.locals.iter().zip(bytes) {
             let interval_ns = until_ns - from_ns;

@@ -1,11 +1,12 @@
 //! The client: waits for the start, downloads one file or sends a sequence of requests under a
-//! migration scheme, says how it went.
+//! migration scheme, says how it went. One process may be many clients; see [`crowd`].
 //!
 //! In: [`ClientConfig`] and control requests. Out: the file, `events.csv`, `throughput.csv`,
 //! `requests.csv` of a request workload and, whatever way it ends, [`RESULT_FILE`].
 
 mod attempt;
 mod body;
+mod crowd;
 mod exchange;
 mod meter;
 mod playback;
@@ -39,7 +40,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{
+    sync::{Notify, watch},
+    task::{JoinSet, LocalSet},
+};
 
 /// How long the end of the connection may take to be sent.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -50,16 +54,18 @@ pub(crate) struct Client {
     pub(crate) config: ClientConfig,
     /// Where events go.
     pub(crate) events: Events,
-    /// Counts bytes per interface.
-    pub(crate) meter: Meter,
+    /// Counts bytes per interface, those of all clients of this process together.
+    pub(crate) meter: Arc<Meter>,
     crypto: Arc<noq::crypto::rustls::QuicClientConfig>,
     control: Arc<Control>,
+    /// Bytes of the body that were told to `control`.
+    progress: AtomicU64,
     reconnects: AtomicU64,
     endpoints: Mutex<Vec<Endpoint>>,
     counts: Mutex<RequestCounts>,
 }
 
-/// The part of a client that control requests touch.
+/// What control requests touch: one for all clients of this process.
 #[derive(Debug, Default)]
 struct Control {
     /// CLOCK_REALTIME in ns; 0 before the start.
@@ -67,50 +73,84 @@ struct Control {
     body_bytes: AtomicU64,
     requests: AtomicU64,
     start: Notify,
-    stop: Notify,
+    stop: watch::Sender<bool>,
 }
 
-/// Downloads once, after the start was asked for.
+/// Does the workload, after the start was asked for, as often as there are clients.
 pub(crate) async fn run(config: ClientConfig) -> Result<()> {
     let control = Arc::new(Control::default());
-    let client = Client {
-        events: Events::open(&config.folder)?,
-        meter: Meter::open(&config)?,
-        crypto: tls::client(&config)?,
-        control: control.clone(),
-        reconnects: AtomicU64::new(0),
-        endpoints: Mutex::default(),
-        counts: Mutex::default(),
-        config,
-    };
-    let config = &client.config;
-    let events = client.events.clone();
-    let mut body = Body::create(&config.save_as, events, config.play_bytes_per_s)?;
-    control::start(client.config.control, control.clone()).await?;
+    let meter = Arc::new(Meter::open(&config)?);
+    let clients = crowd::each(&config)?
+        .into_iter()
+        .map(|config| Client::open(config, &meter, &control))
+        .collect::<Result<Vec<_>>>()?;
+    control::start(config.control, control.clone()).await?;
+    let mut stop = control.stop.subscribe();
     tokio::select! {
         () = control.start.notified() => {}
-        () = control.stop.notified() => return Ok(()),
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
     }
     let started_ns = control.handshake_started_ns.load(Ordering::Relaxed);
-    client.events.span(event::HANDSHAKE_STARTED, "", started_ns, started_ns);
-    let outcome = tokio::select! {
-        outcome = scheme::run(&client, &mut body) => outcome,
-        never = client.meter.sample(started_ns) => match never {},
-        () = control.stop.notified() => Err(anyhow::anyhow!("stopped")),
-    };
-    client.meter.finish();
-    let endpoints = std::mem::take(&mut *client.endpoints());
-    for endpoint in endpoints {
-        endpoint.close(VarInt::from_u32(0), b"over");
-        // Else the server would keep the connection until its idle timeout.
-        let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
+    let mut working = JoinSet::new();
+    let everything = LocalSet::new();
+    for (client, body) in clients {
+        working.spawn_local_on(client.live(body, started_ns, stop.clone()), &everything);
     }
-    let stopped = outcome.as_ref().is_err_and(|e| e.to_string() == "stopped");
-    client.leave_result(started_ns, body, outcome.as_ref().err())?;
-    if stopped { Ok(()) } else { outcome }
+    let ended = everything.run_until(working.join_all());
+    let outcomes = tokio::select! {
+        outcomes = ended => outcomes,
+        never = meter.sample(started_ns) => match never {},
+    };
+    meter.finish();
+    crowd::together(outcomes)
 }
 
 impl Client {
+    fn open(
+        config: ClientConfig,
+        meter: &Arc<Meter>,
+        control: &Arc<Control>,
+    ) -> Result<(Self, Body)> {
+        let client = Self {
+            events: Events::open(&config.folder)?,
+            meter: meter.clone(),
+            crypto: tls::client(&config)?,
+            control: control.clone(),
+            progress: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
+            endpoints: Mutex::default(),
+            counts: Mutex::default(),
+            config,
+        };
+        let (save_as, rate) = (&client.config.save_as, client.config.play_bytes_per_s);
+        let body = Body::create(save_as, client.events.clone(), rate)?;
+        Ok((client, body))
+    }
+
+    /// From the start to the result; a stop is no failure.
+    async fn live(
+        self,
+        mut body: Body,
+        started_ns: i64,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<()> {
+        self.events.span(event::HANDSHAKE_STARTED, "", started_ns, started_ns);
+        let outcome = tokio::select! {
+            outcome = scheme::run(&self, &mut body) => Some(outcome),
+            _ = stop.wait_for(|stop| *stop) => None,
+        };
+        let endpoints = std::mem::take(&mut *self.endpoints());
+        for endpoint in endpoints {
+            endpoint.close(VarInt::from_u32(0), b"over");
+            // Else the server would keep the connection until its idle timeout.
+            let _ = tokio::time::timeout(FAREWELL, endpoint.wait_idle()).await;
+        }
+        let stopped = outcome.is_none();
+        let outcome = outcome.unwrap_or_else(|| Err(anyhow::anyhow!("stopped")));
+        self.leave_result(started_ns, body, outcome.as_ref().err())?;
+        if stopped { Ok(()) } else { outcome }
+    }
+
     /// noq's configuration for the next connection.
     pub(crate) fn for_one_connection(&self) -> Result<noq::ClientConfig> {
         let mut config = noq::ClientConfig::new(self.crypto.clone());
@@ -130,6 +170,15 @@ impl Client {
         match &self.config.workload {
             Workload::Download => ranges::run(self, router, body).await,
             Workload::Requests(workload) => requests::run(self, workload, router).await,
+        }
+    }
+
+    /// What asks for the file.
+    pub(crate) fn request_line(&self) -> String {
+        let path = &self.config.path;
+        match self.config.play_bytes_per_s {
+            Some(rate) => format!("PLAY {rate} {path}\r\n"),
+            None => format!("GET {path}\r\n"),
         }
     }
 
@@ -159,7 +208,9 @@ impl Client {
 
     /// Notes how many bytes of the body there are.
     pub(crate) fn progress(&self, bytes: u64) {
-        self.control.body_bytes.store(bytes, Ordering::Relaxed);
+        let before = self.progress.swap(bytes, Ordering::Relaxed);
+        // Wraps around where there are fewer than before, and back again.
+        self.control.body_bytes.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
     }
 
     /// Notes that a request of the workload is over.
@@ -212,7 +263,7 @@ impl Handler for Control {
                     self.start.notify_one();
                 }
             }
-            Request::Stop => self.stop.notify_one(),
+            Request::Stop => _ = self.stop.send_replace(true),
             Request::Announce(_) | Request::Speak => {
                 return refusal("only a server can announce an address");
             }

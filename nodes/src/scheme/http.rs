@@ -63,7 +63,7 @@ async fn download(
         let begun = got;
         while let Some(frame) = response.frame().await {
             let Ok(chunk) = frame?.into_data() else { continue };
-            client.meter.count(chunk.len() as u64);
+            client.meter.count(0, chunk.len() as u64);
             got = body.add(&chunk)?;
             client.progress(got);
         }

@@ -6,6 +6,7 @@ mod follow;
 mod handover;
 mod http;
 mod ladder;
+mod mptcp_tunnel;
 mod multipath;
 mod quic;
 pub(crate) mod rendition;
@@ -22,10 +23,12 @@ pub(crate) async fn run(client: &Client, body: &mut Body) -> Result<()> {
     match client.config.transport.scheme {
         Scheme::Quic => quic::run(client, body).await,
         Scheme::Multipath => multipath::run(client, body).await,
+        Scheme::MptcpTunnel => mptcp_tunnel::run(client, body).await,
         Scheme::DualPath | Scheme::PostCopy => handover::run(client, body).await,
         Scheme::Proactive
         | Scheme::Reactive
         | Scheme::Pool
+        | Scheme::Lookup
         | Scheme::Symmetric
         | Scheme::SynchronizedSymmetric => follow::run(client, body).await,
         Scheme::Http => http::run(client, body).await,

@@ -137,7 +137,9 @@ async fn connect(
     let connection = tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting)
         .await
         .map_err(|_| Failure::Lost("handshake timed out".into()))??;
-    client.events.now(event::CONNECTED, address.to_string());
+    // A server knows its clients by their ports.
+    let port = endpoint.local_addr().map(|local| local.port()).unwrap_or_default();
+    client.events.now(event::CONNECTED, format!("{address} from port {port}"));
     if let Some(path) = connection.path(PathId::ZERO) {
         client.meter.track(0, path);
     }

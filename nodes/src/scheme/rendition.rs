@@ -106,6 +106,28 @@ const SYNCHRONIZED: &[Rendition] = &[row(
     "",
 )];
 
+const LOOKUP: &[Rendition] = &[row(
+    "a server that comes to an unknown address needs not be told of it",
+    "noq takes packets only at addresses that it knows: who writes the record tells the server its own",
+    0.0,
+    "",
+)];
+
+const MACHINE: &[Rendition] = &[
+    row(
+        "a hypervisor moves a virtual machine with its memory",
+        "a namespace with its sockets stands for it; its process is stopped and its cables are changed",
+        0.0,
+        "",
+    ),
+    row(
+        "the old host's own tunnel",
+        "VXLAN between the hosts, both ways",
+        0.0,
+        "50 bytes a packet",
+    ),
+];
+
 const MULTIPATH: &[Rendition] = &[row(
     "the continuation path ends when the old server ceases to respond",
     "noq does not close the last path: it stays open, unused, until a detection succeeds",
@@ -130,6 +152,8 @@ pub fn renditions(scheme: Scheme) -> impl Iterator<Item = &'static Rendition> {
         Scheme::Pool => &[ANNOUNCEMENT, PATH, ONE_PATH, POOL],
         Scheme::Symmetric => &[PATH, ONE_PATH, SYMMETRIC],
         Scheme::SynchronizedSymmetric => &[ANNOUNCEMENT, PATH, ONE_PATH, SYMMETRIC, SYNCHRONIZED],
+        Scheme::Lookup => &[PATH, ONE_PATH, LOOKUP],
+        Scheme::MptcpTunnel => &[MACHINE],
         Scheme::DualPath | Scheme::PostCopy => &[ANNOUNCEMENT, TWO_SERVERS],
     };
     parts.iter().copied().flatten()
@@ -148,6 +172,7 @@ mod tests {
             Scheme::Pool,
             Scheme::Symmetric,
             Scheme::SynchronizedSymmetric,
+            Scheme::Lookup,
         ];
         for scheme in all {
             let cost: f64 = renditions(scheme).map(|r| r.cost_round_trips).sum();

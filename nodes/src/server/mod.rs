@@ -18,6 +18,7 @@ use crate::{
     control::{self, Handler, refusal},
     events::Events,
     migration::{service::Shared, wire::Lines},
+    mptcp,
     socket::Port,
     store::Store,
     tls, transport,
@@ -36,7 +37,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::Notify;
-use www::Www;
+pub(crate) use www::Www;
 
 /// Code of a stream that says nothing but that the client is to go on with the new server.
 pub(crate) const RELEASED: &[u8] = b"RELEASED\r\n";
@@ -98,6 +99,9 @@ struct Now {
 
 /// Serves until told to stop.
 pub(crate) async fn run(config: ServerConfig) -> Result<()> {
+    if config.transport.scheme == Scheme::MptcpTunnel {
+        return mptcp::serve(config).await;
+    }
     let events = Events::open(&config.folder)?;
     let store = match &config.store {
         Some(store) => Store::new(&store.catalogue, &config.www).context("fill the store")?,

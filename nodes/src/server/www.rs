@@ -13,6 +13,7 @@ use std::{
     io::{self, Read},
     path::{Component, Path, PathBuf},
 };
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 /// The request line is malformed.
 pub(crate) const BAD_REQUEST: u32 = 400;
@@ -28,11 +29,11 @@ const CHUNK: usize = 256 * 1024;
 
 /// The folder that is served.
 #[derive(Debug)]
-pub(super) struct Www(PathBuf);
+pub(crate) struct Www(PathBuf);
 
 impl Www {
     /// Serves what is below `folder`.
-    pub(super) fn new(folder: &Path) -> Result<Self> {
+    pub(crate) fn new(folder: &Path) -> Result<Self> {
         let folder = folder.canonicalize();
         Ok(Self(folder.context("open the folder to serve")?))
     }
@@ -57,6 +58,27 @@ impl Www {
                 Err(error)
             }
             other => other,
+        }
+    }
+
+    /// The same over a stream of bytes, where a request that cannot be answered ends the stream.
+    pub(crate) async fn answer_over(
+        &self,
+        line: &str,
+        send: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<()> {
+        let (path, mut pace) = parse(line)?;
+        let mut file = self.open(path).with_context(|| line.to_owned())?;
+        let mut buffer = vec![0; pace.as_ref().map_or(CHUNK, Pace::chunk)];
+        loop {
+            let length = file.read(&mut buffer)?;
+            if length == 0 {
+                return Ok(());
+            }
+            if let Some(pace) = &mut pace {
+                pace.wait(length).await;
+            }
+            send.write_all(&buffer[..length]).await?;
         }
     }
 

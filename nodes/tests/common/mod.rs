@@ -188,7 +188,9 @@ impl Pair {
                 play_bytes_per_s: self.play_bytes_per_s,
                 range_bytes: Some(1_000_000),
                 workload: self.workload.clone(),
+                resolver: None,
                 number: 0,
+                clients: 1,
                 transport: self.transport.clone(),
             }),
         )

@@ -16,6 +16,10 @@ pub const ANNOUNCEMENT: &str = "announcement";
 pub const ANNOUNCEMENT_REFUSED: &str = "announcement_refused";
 /// A restored server spoke first to its clients.
 pub const SPOKE: &str = "spoke";
+/// The client asked the DNS where the server is.
+pub const ASKED: &str = "asked";
+/// The DNS named an address where the client had not looked for the server.
+pub const LOOKED_UP: &str = "looked_up";
 /// The old server has fallen silent.
 pub const SILENT: &str = "silent";
 /// The connection died.

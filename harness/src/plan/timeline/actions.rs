@@ -1,6 +1,6 @@
 //! What each step does, in the terms of the plan.
 
-use super::{Action, AttackPlan, Complain, Context, CopyPlan};
+use super::{Action, AttackPlan, Complain, Context, CopyPlan, RelocatePlan};
 use crate::{
     plan::{LinkPlan, MIGRATION_PORT, NodePlan, SERVER_PORT, nodes::subnets, shape},
     spec::{Kind, Migrate, PathStep, Restore, Role, Step},
@@ -18,9 +18,11 @@ pub(super) fn action(
     let given = [
         ("announce", spec.announce.is_some()),
         ("barrier", spec.barrier.is_some()),
+        ("publish", spec.publish.is_some()),
         ("checkpoint", spec.checkpoint.is_some()),
         ("restore", spec.restore.is_some()),
         ("migrate", spec.migrate.is_some()),
+        ("relocate", spec.relocate.is_some()),
         ("handover", spec.handover.is_some()),
         ("attack", spec.attack.is_some()),
         ("search", spec.search.is_some()),
@@ -53,6 +55,15 @@ pub(super) fn action(
         server(context, &b.node, &["barrier".into(), "node".into()], complain)?;
         return Some(Action::Barrier { node: b.node.clone(), deadline: b.deadline });
     }
+    if let Some(p) = &spec.publish {
+        server(context, &p.node, &["publish".into(), "node".into()], complain)?;
+        if context.experiment.value.dns.is_none() {
+            let hint = Some("add `dns: {on: dns}`, where `dns` is a host of the topology".into());
+            complain(&["publish".into()], "there is no DNS server".into(), hint);
+            return None;
+        }
+        return Some(Action::Publish { node: p.node.clone() });
+    }
     if let Some(c) = &spec.checkpoint {
         node(context, &c.node, &["checkpoint".into(), "node".into()], complain)?;
         let (node, image, leave_running) = (c.node.clone(), c.image.clone(), c.leave_running);
@@ -63,6 +74,9 @@ pub(super) fn action(
     }
     if let Some(m) = &spec.migrate {
         return migrate(context, m, others, complain);
+    }
+    if let Some(r) = &spec.relocate {
+        return relocate(context, r, complain).map(Action::Relocate);
     }
     if let Some(h) = &spec.handover {
         return handover(context, h, others, complain);
@@ -207,6 +221,70 @@ fn attack(
     }
     let (node, from, cut) = (spec.node.clone(), spec.from.clone(), spec.cut.clone());
     Some(Action::Attack(AttackPlan { kind: spec.kind, node, from, cut }))
+}
+
+fn relocate(
+    context: &Context<'_>,
+    spec: &crate::spec::Relocate,
+    complain: &mut Complain<'_>,
+) -> Option<RelocatePlan> {
+    server(context, &spec.node, &["relocate".into(), "node".into()], complain)?;
+    let machine = &context.nodes.get(&spec.node)?.on;
+    let network = context.network;
+    let cables: Vec<Cable<'_>> = network.links.iter().filter_map(|l| cable(l, machine)).collect();
+    let router = |name: &str| network.places.get(name).is_some_and(|p| p.kind == Kind::Router);
+    let Some(new) = cables.iter().find(|c| c.host.0 == spec.to && router(&c.host.0)) else {
+        let message = format!("`{machine}` has no link to a router `{}`", spec.to);
+        let hint =
+            Some(format!("its host will be a router: `ends: [{}.eth1, {machine}.eth1]`", spec.to));
+        complain(&["relocate".into(), "to".into()], message, hint);
+        return None;
+    };
+    let Some(old) = cables.iter().find(|c| c.host.0 != spec.to && router(&c.host.0)) else {
+        let message = format!("`{machine}` is plugged into no other router than `{}`", spec.to);
+        complain(&["relocate".into(), "to".into()], message, None);
+        return None;
+    };
+    let v4 = |end: &(String, String)| {
+        let addresses = &network.interface(&end.0, &end.1)?.addresses;
+        addresses.iter().map(|a| a.addr()).find(IpAddr::is_ipv4)
+    };
+    let (Some(old_ip), Some(new_ip), Some(gateway)) =
+        (v4(old.machine), v4(new.machine), v4(new.host))
+    else {
+        let message = "its tunnel needs addresses of IPv4".into();
+        complain(&["relocate".into()], message, Some("add `families: [ipv4]`".into()));
+        return None;
+    };
+    Some(RelocatePlan {
+        node: spec.node.clone(),
+        machine: machine.clone(),
+        from: old.host.0.clone(),
+        to: spec.to.clone(),
+        unplug: old.link.into(),
+        plug: new.link.into(),
+        old_interface: old.machine.1.clone(),
+        new_interface: new.machine.1.clone(),
+        to_interface: new.host.1.clone(),
+        old: old_ip,
+        new: new_ip,
+        gateway,
+        pause: spec.pause,
+        join: spec.join,
+    })
+}
+
+/// A link of a machine, with the ends at it and at its host: place and interface.
+struct Cable<'a> {
+    link: &'a str,
+    machine: &'a (String, String),
+    host: &'a (String, String),
+}
+
+/// A machine's end comes second: its host takes the cable out, so that the machine keeps its routes.
+fn cable<'a>(link: &'a LinkPlan, machine: &str) -> Option<Cable<'a>> {
+    let [host, end] = &link.ends;
+    (end.0 == machine).then_some(Cable { link: &link.name, machine: end, host })
 }
 
 fn handover(

@@ -13,7 +13,7 @@ pub struct Answer<'b> {
     pub flags: u16,
     /// The number of the request that it answers.
     pub sequence: u32,
-    bytes: &'b [u8],
+    pub(in crate::sys) bytes: &'b [u8],
 }
 
 const HEADER: usize = 16;

@@ -71,6 +71,7 @@ mod tests {
             first_byte_s: None,
             access: "write".into(),
             version: Some(format!("{request}.0")),
+            client: None,
         }
     }
 

@@ -5,6 +5,7 @@
 //! | `proactive`, `reactive` | [`explicit`] | Conforti, Puliafito et al. 2022; Casu's extension of mvfst |
 //! | `pool` | [`pool`] | Casu |
 //! | `symmetric`, `synchronized-symmetric` | [`symmetric`] | Casu |
+//! | `lookup` | [`lookup`] | future work of Nakano et al. 2025 |
 //!
 //! What of the originals noq does not allow, what stands for it and what that costs is in the table
 //! of [`rendition`](super::rendition): above all **one round trip**, because no data goes to an
@@ -14,6 +15,7 @@
 //! without sockets; this module carries out what it says.
 
 mod explicit;
+mod lookup;
 mod pool;
 mod symmetric;
 mod timeout;
@@ -21,13 +23,17 @@ mod timeout;
 use super::{announced, detector, detector::Detector, ladder::Schedule};
 use crate::{
     client::{Body, Client, Failure, Link},
+    dns,
     random::Random,
     socket::NodeSocket,
     strangers::Strangers,
     transport::PATH_IDS,
 };
 use anyhow::Result;
-use futures_util::StreamExt;
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{LocalBoxFuture, OptionFuture},
+};
 use limosa_record::{
     node::{PoolOrder, Scheme},
     row::event,
@@ -56,6 +62,8 @@ enum Command {
     Try(SocketAddr),
     /// Look for it no longer.
     Stop,
+    /// Ask the DNS where it is.
+    Ask,
 }
 
 /// The decisions of one scheme, without sockets and clocks.
@@ -69,6 +77,10 @@ trait Machine {
     /// A packet for this connection came from an unknown address; whoever sends from there is given
     /// until then to answer.
     fn stranger(&mut self, _address: SocketAddr, _patient_until: Instant) -> Option<Command> {
+        None
+    }
+    /// The DNS says that it is there; asked for by [`Command::Ask`].
+    fn looked_up(&mut self, _address: SocketAddr, _now: Instant) -> Option<Command> {
         None
     }
     /// Time passes.
@@ -107,6 +119,7 @@ fn machine(client: &Client, home: SocketAddr) -> Box<dyn Machine> {
         }
         Scheme::Symmetric => Box::new(symmetric::Symmetric::new(false)),
         Scheme::SynchronizedSymmetric => Box::new(symmetric::Symmetric::new(true)),
+        Scheme::Lookup => Box::new(lookup::Lookup::new(home)),
         other => Box::new(explicit::Explicit::new(other == Scheme::Proactive)),
     }
 }
@@ -121,6 +134,8 @@ struct Driver<'a> {
     /// The path that is used.
     home: PathId,
     search: Option<Detector>,
+    /// A question to the DNS that is not answered.
+    question: Option<LocalBoxFuture<'a, Result<IpAddr>>>,
     /// Path ids that may still be spent on probes.
     ids_left: u32,
 }
@@ -139,6 +154,7 @@ impl<'a> Driver<'a> {
             timeout: ProbeTimeout::default(),
             home: PathId::ZERO,
             search: None,
+            question: None,
             // The id of the handshake's path is spent.
             ids_left: PATH_IDS - 1,
         }
@@ -159,6 +175,7 @@ impl<'a> Driver<'a> {
                     _ => None,
                 },
                 Some(address) = strangers.recv() => self.stranger(address),
+                Some(answer) = OptionFuture::from(self.question.as_mut()) => self.looked_up(answer),
                 _ = tick.tick() => self.tick(),
             };
             if let Some(command) = command {
@@ -187,6 +204,37 @@ impl<'a> Driver<'a> {
         let rtt = self.link.connection.rtt(self.home).unwrap_or_default();
         let patience = (3 * pto(rtt)).max(SHORTEST_PATIENCE);
         self.machine.stranger(address, Instant::now() + patience)
+    }
+
+    /// Asks, unless a question is out.
+    fn ask(&mut self) {
+        let Some(resolver) = &self.client.config.resolver else { return };
+        if self.question.is_none() {
+            self.client
+                .events
+                .now(event::ASKED, format!("{} at {}", resolver.name, resolver.server));
+            self.question = Some(dns::look_up(resolver).boxed_local());
+        }
+    }
+
+    fn looked_up(&mut self, answer: Result<IpAddr>) -> Option<Command> {
+        self.question = None;
+        let ip = match answer {
+            Ok(ip) => ip,
+            Err(error) => {
+                tracing::info!(error = format!("{error:#}"), "question to the DNS");
+                return None;
+            }
+        };
+        let address = SocketAddr::new(ip, self.client.config.connect.port());
+        if !announced::is_welcome(self.client, &self.link.connection, address) {
+            return None;
+        }
+        let command = self.machine.looked_up(address, Instant::now());
+        if command.is_some() {
+            self.client.events.now(event::LOOKED_UP, address.to_string());
+        }
+        command
     }
 
     fn tick(&mut self) -> Option<Command> {
@@ -245,6 +293,7 @@ impl<'a> Driver<'a> {
             }
             Command::Try(remote) => (Some(remote), Schedule::Join),
             Command::Stop => (None, Schedule::Join),
+            Command::Ask => return self.ask(),
         };
         for id in self.search.take().into_iter().flat_map(Detector::into_probes) {
             self.close(id);
