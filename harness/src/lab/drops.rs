@@ -58,7 +58,7 @@ impl Lab {
     /// When the kernel or the engine cannot be asked.
     pub fn readings(&self, timeline: &[StepPlan]) -> Result<LinkReadings> {
         let cut = timeline.iter().any(|s| match &s.action {
-            Action::LinkDown { .. } => true,
+            Action::LinkDown { .. } | Action::Relocate(_) => true,
             Action::Attack(attack) => attack.cut.is_some(),
             _ => false,
         });
