@@ -135,10 +135,10 @@ pub async fn examine(plan: Option<&Plan>) -> Report {
         }
     }
     if plan.is_none_or(Plan::needs_rsync) {
-        report.host.push(program("rsync", transfer::rsync::PROGRAM));
+        report.host.push(tool("rsync", transfer::rsync::PROGRAM));
     }
     if plan.is_none_or(Plan::needs_dnsmasq) {
-        report.host.push(program("dnsmasq", dnsmasq::PROGRAM));
+        report.host.push(tool("dnsmasq", dnsmasq::PROGRAM));
     }
     if plan.is_none_or(Plan::needs_mptcp) {
         report.host.push(mptcp());
@@ -262,7 +262,7 @@ async fn lazy_pages(criu: &Criu) -> Finding {
 }
 
 /// A program that `limosa setup` installs.
-fn program(name: &'static str, program: &str) -> Finding {
+fn tool(name: &'static str, program: &str) -> Finding {
     let seen = steps::find_tool(program).map(|p| p.display().to_string());
     finding(name, seen.ok_or_else(|| ("not installed".into(), "limosa setup".into())))
 }

@@ -39,7 +39,7 @@ pub(super) fn resolve(
         }
         return None;
     };
-    let client = nodes.values().find(|n| n.role == Role::Client)?;
+    let client = nodes.values().find(|n| n.role == Some(Role::Client))?;
     let host = network.places.get(&wish.on).is_some_and(|p| p.kind == Kind::Host);
     let address = network.address_toward(&wish.on, &client.on).filter(|_| host);
     let Some(ip) = address else {

@@ -1,8 +1,8 @@
 //! Experiment and topology to [`Plan`].
 
 use super::{
-    About, Action, Network, NodePlan, Plan, SERVER_PORT, ShapePlan, TrialPlan, VariantPlan,
-    WorkloadPlan, dns, network, nodes, push, seed_of, service, shape, timeline,
+    About, Action, Network, NodePlan, Plan, ShapePlan, TrialPlan, VariantPlan, WorkloadPlan, dns,
+    network, nodes, push, seed_of, service, shape, timeline,
 };
 use crate::spec::{
     Document, Experiment, Links, Problem, Role, SpecError, Topology, Transport, Variant,
