@@ -89,7 +89,9 @@ fn seen(folder: &Path, variant: &Value) -> Result<Seen> {
         if path.extension().is_none_or(|extension| extension != "pcap") {
             continue;
         }
-        let datagrams = wire::read_pcap(&path)?;
+        let mut datagrams = wire::read_pcap(&path)?;
+        // What the harness asks of its nodes.
+        datagrams.retain(|d| !d.from.ip().is_loopback());
         if datagrams.iter().any(|d| client.contains(&d.from.ip()))
             && path.file_stem().is_some_and(|stem| stem == "client")
         {

@@ -14,7 +14,7 @@ use crate::{
     sys::{netns::Netns, stamped},
 };
 use anyhow::{Context, Result, ensure};
-use limosa_record::{dir::name, fault};
+use limosa_record::{clock::now_ns, dir::name, fault};
 use rustix::net::{
     AddressFamily, Protocol, SocketFlags, SocketType, socket_with,
     sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout},
@@ -115,17 +115,21 @@ impl Drop for Capture {
 
 fn record(socket: &OwnedFd, mut file: BufWriter<File>, stop: &AtomicBool) -> Result<u32> {
     let mut frame = vec![0; SNAP_BYTES];
+    let mut end_ns = None;
     loop {
         // Asked before the read: what had arrived by then is read before the end.
-        let last = stop.load(Ordering::Relaxed);
+        if stop.load(Ordering::Relaxed) {
+            end_ns.get_or_insert_with(now_ns);
+        }
         match stamped::receive(socket, &mut frame)? {
+            Some((_, time_ns)) if end_ns.is_some_and(|end_ns| time_ns > end_ns) => break,
             Some((length, time_ns)) => {
                 for segment in engine::segments(&frame[..length]) {
                     file.write_all(&frame_header(time_ns, segment.len())?)?;
                     file.write_all(&segment)?;
                 }
             }
-            None if last => break,
+            None if end_ns.is_some() => break,
             None => {}
         }
     }

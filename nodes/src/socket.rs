@@ -172,7 +172,7 @@ struct Ours {
 
 /// Clocks that are read one after the other differ by less, even on a busy machine; a checkpoint
 /// and a restore take longer.
-pub(crate) const CLOCK_JUMP_NS: i64 = 20_000_000;
+const CLOCK_JUMP_NS: i64 = 20_000_000;
 
 impl Ours {
     fn has(&mut self, ip: IpAddr) -> bool {

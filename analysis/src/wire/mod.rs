@@ -108,8 +108,8 @@ fn short_header(mut payload: &[u8]) -> Option<&[u8]> {
     loop {
         let first = *payload.first()?;
         if first & 0x80 == 0 {
-            // RFC 9000, section 17.3.1: the fixed bit.
-            return (first & 0x40 != 0).then_some(payload);
+            // The fixed bit of RFC 9000, section 17.3.1, is random here (RFC 9287).
+            return Some(payload);
         }
         payload = after_long_header(payload)?;
     }

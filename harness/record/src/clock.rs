@@ -16,13 +16,6 @@ pub fn monotonic_ns() -> i64 {
     nanoseconds(clock_gettime(ClockId::Monotonic))
 }
 
-/// CLOCK_REALTIME − CLOCK_MONOTONIC in nanoseconds, to some milliseconds: cheap enough for every packet.
-/// It jumps when the process is restored, by its downtime.
-pub fn offset_ns() -> i64 {
-    let [real, monotonic] = [ClockId::RealtimeCoarse, ClockId::MonotonicCoarse].map(clock_gettime);
-    nanoseconds(real) - nanoseconds(monotonic)
-}
-
 fn nanoseconds(t: Timespec) -> i64 {
     t.tv_sec * 1_000_000_000 + t.tv_nsec
 }

@@ -7,7 +7,6 @@
 //! [`Controller`]: noq::congestion::Controller
 
 mod cap;
-mod doubt;
 mod olia;
 mod olia_math;
 mod registry;
@@ -50,7 +49,7 @@ pub(crate) fn factory(transport: &Transport) -> Factory {
         Congestion::OliaMpquic => olia(Variant::Mpquic),
     };
     match transport.profile {
-        Profile::Modern => Arc::new(doubt::DoubtFactory(inner)),
+        Profile::Modern => inner,
         Profile::Paper2025 => Arc::new(cap::CapFactory::new(inner)),
     }
 }
