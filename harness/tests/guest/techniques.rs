@@ -67,10 +67,14 @@ fn a_downloading_server_moves_by_each_technique() {
     };
     let pre = of("pre-copy");
     assert!(pre.rounds == Some(2) && first(pre) > ballast, "{pre:?}");
-    assert!(pre.dumped_pages < Some(ballast / 2) && pre.skipped_pages > Some(ballast / 2));
+    let few = |trial: &TrialRow, pages: Option<u64>| {
+        // The server's own memory may change altogether, the ballast does not.
+        pages.is_some_and(|pages| pages > 0 && pages < first(trial) - ballast + ballast / 10)
+    };
+    assert!(few(pre, pre.dumped_pages) && pre.skipped_pages > Some(ballast * 9 / 10), "{pre:?}");
     let post = of("post-copy");
     assert!(post.lazy_pages > Some(ballast) && post.lazy_faults_pages > Some(0), "{post:?}");
     let hybrid = of("hybrid");
     assert!(hybrid.rounds == Some(1) && first(hybrid) > ballast, "{hybrid:?}");
-    assert!(hybrid.lazy_pages.is_some_and(|n| n > 0 && n < ballast / 2), "{hybrid:?}");
+    assert!(few(hybrid, hybrid.lazy_pages), "{hybrid:?}");
 }
