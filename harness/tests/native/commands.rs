@@ -145,7 +145,6 @@ fn nginx_takes_its_address_and_its_connection_along() {
         limosa::spec::load_experiment(Path::new(NGINX)).expect("the experiment");
     let plan = limosa::plan::resolve(&experiment, &topology).expect("the plan");
     limosa::setup::programs::get(&plan).expect("get nginx");
-    limosa::setup::tools().expect("get rsync");
     let folder = tempfile::tempdir().expect("temporary folder");
     let output = limosa(
         folder.path(),

@@ -276,7 +276,6 @@ fn a_trial_in_which_something_fails_has_a_row_that_says_what() {
 #[test]
 #[ignore = "needs root, rsync and /dev/net/tun"]
 fn a_move_a_copy_and_a_push_in_which_something_fails_have_rows_that_say_what() {
-    limosa::setup::tools().expect("get rsync");
     let cases: Vec<_> = ELSEWHERE.iter().map(|(text, case)| (text(), *case)).collect();
     // Three at a time: they wait for downloads most of the time.
     let wrong = wrong_beside_each_other(cases.chunks(cases.len().div_ceil(3)));
@@ -298,7 +297,6 @@ fn a_harness_that_dies_under_travelling_images_leaves_nothing_that_clean_does_no
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
 fn everything_that_can_hang_has_a_limit() {
-    limosa::setup::tools().expect("get rsync");
     let moves = HANGS.iter().map(|(size, limit, case)| (moving(limit, size), *case));
     let others = HANGING_TRANSFERS.iter().map(|(text, case)| (text(), *case));
     let cases: Vec<_> = moves.chain(others).collect();

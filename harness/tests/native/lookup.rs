@@ -1,7 +1,6 @@
 //! A server that does not know where it will be: its client asks the DNS.
 
 use crate::text;
-use limosa::setup;
 use limosa_record::row::{self, EventRow, TrialRow, event};
 
 /// The server comes to another place and, two seconds after its record is written, goes back.
@@ -43,7 +42,6 @@ timeline:
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
 fn a_client_finds_a_server_that_did_not_know_where_it_would_be() {
-    setup::tools().expect("get dnsmasq");
     let folder = tempfile::tempdir().expect("temporary folder");
     let (output, run) = crate::run(folder.path(), "lookup", &experiment());
     let trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");

@@ -10,7 +10,6 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::Once,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -64,15 +63,8 @@ impl Place {
     }
 
     /// With another experiment, under the name `move`.
-    ///
-    /// A criu that works is known by then: the first limosa on a machine tries several, and a fault
-    /// is meant for the run and not for that.
     pub(crate) fn of(experiment: &str) -> Self {
-        static CRIU: Once = Once::new();
-        CRIU.call_once(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("start a runtime").block_on(super::criu::criu());
-        });
+        super::set_up();
         let folder = tempfile::tempdir().expect("temporary folder");
         fs::create_dir(folder.path().join("tmp")).expect("a folder for temporary files");
         fs::write(folder.path().join("move.yaml"), experiment).expect("write the experiment");

@@ -32,6 +32,7 @@ use std::{
     env, fs,
     path::Path,
     process::{Command, Output},
+    sync::Once,
 };
 
 #[test]
@@ -52,8 +53,20 @@ fn run(folder: &Path, name: &str, experiment: &str) -> (Output, RunDir) {
     run_with(folder, name, experiment, &[])
 }
 
+/// What a machine needs that has just been made, once: a criu that works, rsync and dnsmasq. So no
+/// test depends on those before it, and a fault meets a run and not the search for a criu.
+fn set_up() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("start a runtime").block_on(criu::criu());
+        limosa::setup::tools().expect("get rsync and dnsmasq");
+    });
+}
+
 /// The same with further arguments.
 fn run_with(folder: &Path, name: &str, experiment: &str, more: &[&str]) -> (Output, RunDir) {
+    set_up();
     let file = format!("{name}.yaml");
     fs::write(folder.join(&file), experiment).expect("write the experiment");
     let output = Command::new(env!("CARGO_BIN_EXE_limosa"))

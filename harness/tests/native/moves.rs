@@ -49,7 +49,6 @@ const MOVE: &str = "  - at: 1500ms
 #[test]
 #[ignore = "needs root, rsync and /dev/net/tun"]
 fn the_images_of_a_server_cross_the_link_and_it_lives_on_the_other_side() {
-    limosa::setup::tools().expect("get rsync");
     let folder = tempfile::tempdir().expect("temporary folder");
     let (trials, events) =
         run(folder.path(), &experiment("multipath", &format!("{ANNOUNCE}{MOVE}")), 0);
@@ -89,7 +88,6 @@ fn the_images_of_a_server_cross_the_link_and_it_lives_on_the_other_side() {
 #[test]
 #[ignore = "needs root, rsync and /dev/net/tun"]
 fn a_link_that_dies_under_the_images_leaves_the_server_where_it_was() {
-    limosa::setup::tools().expect("get rsync");
     let folder = tempfile::tempdir().expect("temporary folder");
     let cut = format!("{MOVE}  - at: 2500ms\n    link_down: {{link: wan}}\n");
     // A client of `multipath` that was told of another address waits for the server there.

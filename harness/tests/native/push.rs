@@ -31,7 +31,6 @@ fn run(folder: &Path, experiment: &str, code: i32) -> (Vec<TrialRow>, RunDir) {
 #[test]
 #[ignore = "needs root, rsync and /dev/net/tun"]
 fn rsync_copies_through_the_emulated_link_and_its_parts_are_told_apart() {
-    limosa::setup::tools().expect("get rsync");
     let folder = tempfile::tempdir().expect("temporary folder");
     let variants = "  random: {push: {size: 10MB, content: random}}
   random-z: {push: {size: 10MB, content: random, compress: true}}
@@ -71,7 +70,6 @@ fn rsync_copies_through_the_emulated_link_and_its_parts_are_told_apart() {
 #[test]
 #[ignore = "needs root, rsync and /dev/net/tun"]
 fn a_link_that_dies_in_the_middle_of_a_copy_is_told_by_rsync() {
-    limosa::setup::tools().expect("get rsync");
     let folder = tempfile::tempdir().expect("temporary folder");
     let variants = "  cut: {push: {size: 200MB, content: random}}
 timeline:

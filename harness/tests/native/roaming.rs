@@ -40,7 +40,6 @@ fn ways() -> Vec<&'static str> {
 #[test]
 #[ignore = "needs root and /dev/net/tun"]
 fn a_server_that_moves_again_and_again_loses_no_body() {
-    limosa::setup::tools().expect("get rsync");
     let moves = number("LIMOSA_MIGRATIONS", 5);
     let bodies = 6 * moves + 20;
     let place = Place::new("60s");

@@ -39,7 +39,6 @@ impl Drop for Small {
 #[test]
 #[ignore = "needs root, rsync and /dev/net/tun"]
 fn a_full_disk_at_the_target_leaves_the_server_where_it_was() {
-    limosa::setup::tools().expect("get rsync");
     let folder = tempfile::tempdir().expect("temporary folder");
     // This program, the body twice, images of 60 MB and some, and half as much again.
     let program = fs::metadata(LIMOSA).expect("look at limosa").len();
