@@ -5,17 +5,13 @@ use limosa_record::{
     dir::RunDir,
     row::{self, EventRow, TrialRow},
 };
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output},
-};
+use std::{fs, path::Path, process::Output};
 
 const RACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/rack.yaml");
 const NGINX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../experiments/nginx.yaml");
 
 fn limosa(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_limosa"))
+    crate::limosa()
         .args(["run", "--on", "host", "--links", "user", "--allow-commands"])
         .args(args)
         .current_dir(folder)

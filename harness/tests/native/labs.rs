@@ -14,7 +14,7 @@ use std::{
 const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/nakano-2025.yaml");
 
 fn limosa(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_limosa")).args(arguments).output().expect("start limosa")
+    crate::limosa().args(arguments).output().expect("start limosa")
 }
 
 /// Removes the lab even if the test fails.

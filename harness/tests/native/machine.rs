@@ -64,7 +64,6 @@ impl Place {
 
     /// With another experiment, under the name `move`.
     pub(crate) fn of(experiment: &str) -> Self {
-        super::set_up();
         let folder = tempfile::tempdir().expect("temporary folder");
         fs::create_dir(folder.path().join("tmp")).expect("a folder for temporary files");
         fs::write(folder.path().join("move.yaml"), experiment).expect("write the experiment");
@@ -81,7 +80,7 @@ impl Place {
 
     /// A limosa with these arguments, still to be started.
     pub(crate) fn limosa(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_limosa"));
+        let mut command = crate::limosa();
         command.args(arguments).current_dir(self.path()).env("TMPDIR", self.tmp());
         command
     }

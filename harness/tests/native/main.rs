@@ -53,23 +53,24 @@ fn run(folder: &Path, name: &str, experiment: &str) -> (Output, RunDir) {
     run_with(folder, name, experiment, &[])
 }
 
-/// What a machine needs that has just been made, once: a criu that works, rsync and dnsmasq. So no
-/// test depends on those before it, and a fault meets a run and not the search for a criu.
-fn set_up() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
+/// The program, to be started on a machine that has what it needs, also when that has just been made:
+/// a criu that works, rsync and dnsmasq. So no test depends on those before it, and a fault meets a
+/// run and not the search for a criu.
+fn limosa() -> Command {
+    static SET_UP: Once = Once::new();
+    SET_UP.call_once(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("start a runtime").block_on(criu::criu());
-        limosa::setup::tools().expect("get rsync and dnsmasq");
+        ::limosa::setup::tools().expect("get rsync and dnsmasq");
     });
+    Command::new(env!("CARGO_BIN_EXE_limosa"))
 }
 
 /// The same with further arguments.
 fn run_with(folder: &Path, name: &str, experiment: &str, more: &[&str]) -> (Output, RunDir) {
-    set_up();
     let file = format!("{name}.yaml");
     fs::write(folder.join(&file), experiment).expect("write the experiment");
-    let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
+    let output = limosa()
         .args(["run", &file, "--on", "host", "--links", "user"])
         .args(more)
         .current_dir(folder)

@@ -58,7 +58,7 @@ timeline:
 "
     );
     fs::write(folder.path().join("room.yaml"), experiment).expect("write the experiment");
-    let output = Command::new(LIMOSA)
+    let output = crate::limosa()
         .args(["run", "room.yaml", "--on", "host", "--links", "user"])
         .current_dir(folder.path())
         .env("TMPDIR", &small.0)

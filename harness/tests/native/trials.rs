@@ -7,7 +7,7 @@ use limosa_record::{
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ const STOP_AND_COPY: &str =
 
 fn start(folder: &Path) -> Child {
     let log = fs::File::create(folder.join("log")).expect("make a log");
-    Command::new(env!("CARGO_BIN_EXE_limosa"))
+    crate::limosa()
         .args(["run", QUICKSTART, "--on", "host", "--links", "user", "-v"])
         .current_dir(folder)
         .stdout(Stdio::null())
@@ -55,7 +55,7 @@ fn a_server_moves_on_this_kernel() {
 #[ignore = "needs root and /dev/net/tun"]
 fn a_playback_resumes_where_it_was_stopped() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let output = Command::new(env!("CARGO_BIN_EXE_limosa"))
+    let output = crate::limosa()
         .args(["run", STOP_AND_COPY, "--on", "host", "--links", "user", "--reps", "1"])
         .current_dir(folder.path())
         .output()
