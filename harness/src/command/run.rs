@@ -219,11 +219,14 @@ fn in_guest(
             Ok(code) => return Ok(u8::try_from(code).unwrap_or(exit::BUG)),
             Err(e) if e.is::<guest::Crashed>() && crashes <= MAX_GUEST_CRASHES => {
                 let kept = run.join(format!("guest-console-{crashes}.log"));
-                fs::rename(&command.console, &kept)
-                    .with_context(|| format!("keep {}", command.console.display()))?;
+                let see = match fs::rename(&command.console, &kept) {
+                    Ok(()) => format!("\n  see: {}", kept.display()),
+                    // It was gone before it said anything.
+                    Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+                    Err(e) => Err(e).context(format!("keep {}", command.console.display()))?,
+                };
                 tell!(
-                    "the guest crashed; the rows so far are kept and the rest goes on in a new guest\n  see: {}",
-                    kept.display()
+                    "the guest crashed; the rows so far are kept and the rest goes on in a new guest{see}"
                 );
             }
             Err(e) => return Err(NotReady(format!("{e:#}")).into()),
