@@ -6,9 +6,7 @@ use super::varint;
 /// What a packet is good for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Kinds {
-    /// It asks whether somebody is there: PATH_CHALLENGE.
-    pub challenge: bool,
-    /// It says so: PATH_RESPONSE.
+    /// It says that somebody is there: PATH_RESPONSE.
     pub response: bool,
     /// It carries something of the application: STREAM or DATAGRAM, or a frame that nobody knows.
     pub data: bool,
@@ -19,11 +17,7 @@ pub fn kinds(mut payload: &[u8]) -> Kinds {
     let mut kinds = Kinds::default();
     while !payload.is_empty() {
         let Some((kind, rest)) = varint(payload) else { break };
-        match kind {
-            0x1a => kinds.challenge = true,
-            0x1b => kinds.response = true,
-            _ => {}
-        }
+        kinds.response |= kind == 0x1b;
         let Some(rest) = skip(kind, rest) else {
             kinds.data = true;
             break;
@@ -85,13 +79,13 @@ mod tests {
     #[test]
     fn frames_are_told_apart_and_an_unknown_one_counts_as_data() {
         let challenge = [&[0x1a, 1, 2, 3, 4, 5, 6, 7, 8][..], &[0; 20]].concat();
-        assert_eq!(kinds(&challenge), Kinds { challenge: true, ..Kinds::default() });
+        assert_eq!(kinds(&challenge), Kinds::default());
         // An ACK with one further range, a PING, and a PATH_RESPONSE.
         let mixed = [&[0x02, 9, 0, 1, 2, 0, 1, 0x01, 0x1b][..], &[7; 8]].concat();
         assert_eq!(kinds(&mixed), Kinds { response: true, ..Kinds::default() });
         let data = Kinds { data: true, ..Kinds::default() };
         assert_eq!(kinds(&[0x01, 0x0a, 0, 3, b'G', b'E', b'T']), data);
         assert_eq!(kinds(&[0x2a, 0, 0]), data);
-        assert_eq!(kinds(&[0x1a, 1]), Kinds { challenge: true, ..data }, "cut off");
+        assert_eq!(kinds(&[0x1a, 1]), data, "cut off");
     }
 }

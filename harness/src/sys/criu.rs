@@ -151,7 +151,9 @@ impl Criu {
         searched.push(":/usr/sbin:/usr/local/sbin");
         let mut found: Vec<PathBuf> = Vec::new();
         for program in std::env::split_paths(&searched).map(|folder| folder.join("criu")) {
-            if program.is_file() && !found.contains(&program) {
+            // /sbin and /usr/sbin may be one folder.
+            let same = |other: &PathBuf| other.canonicalize().ok() == program.canonicalize().ok();
+            if program.is_file() && !found.iter().any(same) {
                 found.push(program);
             }
         }
