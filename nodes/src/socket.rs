@@ -189,7 +189,7 @@ impl Ours {
 }
 
 /// Whether this host has the address now.
-fn is_ours(ip: IpAddr) -> bool {
+pub(crate) fn is_ours(ip: IpAddr) -> bool {
     match UdpSocket::bind((ip, 0)) {
         Ok(_) => true,
         Err(error) => error.kind() != io::ErrorKind::AddrNotAvailable,

@@ -20,6 +20,9 @@ const PAPER_SEND_WINDOW: u64 = 1_250_000;
 /// connection ids of about 40 bytes right after the handshake: 13 kB for all.
 pub(crate) const PATH_IDS: u32 = 64;
 
+/// RFC 9000, section 18.2: the default of max_ack_delay, which nobody changes here.
+pub(crate) const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
+
 /// Addresses that a server may announce.
 const ANNOUNCED_ADDRESSES: u8 = 8;
 

@@ -10,6 +10,7 @@ mod mptcp_tunnel;
 mod multipath;
 mod quic;
 pub(crate) mod rendition;
+mod retired;
 
 use crate::client::{Body, Client};
 use anyhow::Result;

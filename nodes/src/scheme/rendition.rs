@@ -53,9 +53,10 @@ const PATH: &[Rendition] = &[
     ),
     row(
         "what was under way is sent again at once on the new path",
-        "noq sends it again 3 PTO after the peer has answered PATH_ABANDON, a tail at the next PTO",
+        "the server's: when a packet on the old path, sent from the new address, is acknowledged; the \
+         client's: 3 PTO after the peer has answered PATH_ABANDON (noq)",
         0.0,
-        "up to 0.3 s for what was under way",
+        "two round trips for what the server had under way, up to 0.3 s for the client's",
     ),
 ];
 

@@ -19,11 +19,12 @@ use crate::{
     events::Events,
     migration::{service::Shared, wire::Lines},
     mptcp,
-    socket::Port,
+    socket::{Port, is_ours},
     store::Store,
     tls, transport,
 };
 use anyhow::{Context, Result};
+use futures_util::StreamExt;
 use limosa_record::{
     node::{Reply, Request, Scheme, ServerConfig},
     row::event,
@@ -211,6 +212,7 @@ impl Server {
             why = self.requests(&connection, generation) => why,
             why = self.release(&connection, remote) => why,
             why = self.heard(&connection) => why,
+            why = self.arrivals(&connection) => why,
         };
         self.now().live.remove(&id);
         tracing::info!(%remote, %why, "connection over");
@@ -248,6 +250,24 @@ impl Server {
                 clients.insert(connection.stable_id());
             }
         }
+    }
+
+    /// When a client has come to another address and the one before is gone, this server has moved:
+    /// what is to be sent on the old paths goes out from here, under connection ids that nobody
+    /// has seen yet.
+    async fn arrivals(&self, connection: &Connection) -> noq::ConnectionError {
+        let local = |id| connection.path(id).and_then(|path| path.local_ip().ok().flatten());
+        let mut paths = connection.path_events();
+        let mut home = local(PathId::ZERO);
+        while let Some(event) = paths.next().await {
+            let Ok(noq::PathEvent::Established { id, .. }) = event else { continue };
+            let Some(new) = local(id) else { continue };
+            let old = home.replace(new);
+            if old.is_some_and(|old| old != new && !is_ours(old)) {
+                self.now().endpoint.handle_network_change(None);
+            }
+        }
+        std::future::pending().await
     }
 
     /// Tells the client to go on with the new server, when it is time.

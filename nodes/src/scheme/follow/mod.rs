@@ -20,7 +20,7 @@ mod pool;
 mod symmetric;
 mod timeout;
 
-use super::{announced, detector, detector::Detector, ladder::Schedule};
+use super::{announced, detector, detector::Detector, ladder::Schedule, retired::Retired};
 use crate::{
     client::{Body, Client, Failure, Link},
     dns,
@@ -133,6 +133,8 @@ struct Driver<'a> {
     timeout: ProbeTimeout,
     /// The path that is used.
     home: PathId,
+    /// Those that were.
+    retired: Retired,
     search: Option<Detector>,
     /// A question to the DNS that is not answered.
     question: Option<LocalBoxFuture<'a, Result<IpAddr>>>,
@@ -153,6 +155,7 @@ impl<'a> Driver<'a> {
             machine: machine(client, remote),
             timeout: ProbeTimeout::default(),
             home: PathId::ZERO,
+            retired: Retired::default(),
             search: None,
             question: None,
             // The id of the handshake's path is spent.
@@ -239,6 +242,7 @@ impl<'a> Driver<'a> {
 
     fn tick(&mut self) -> Option<Command> {
         let now = Instant::now();
+        self.retired.take(&self.link.connection, now).into_iter().for_each(|id| self.close(id));
         let sign = self.link.connection.path_stats(self.home).map(|stats| {
             let owes = self.link.outstanding() > 0;
             self.timeout.look(stats.udp_rx.datagrams, owes, stats.rtt, now)
@@ -280,7 +284,10 @@ impl<'a> Driver<'a> {
             self.client.meter.track(0, path);
         }
         let old = std::mem::replace(&mut self.home, id);
-        search.into_probes().chain([old]).filter(|other| *other != id).for_each(|p| self.close(p));
+        search.into_probes().filter(|other| *other != id).for_each(|p| self.close(p));
+        if !self.retired.add(&self.link.connection, old, Instant::now()) {
+            self.close(old);
+        }
         self.timeout = ProbeTimeout::default();
         self.strangers.at_home(remote);
         self.machine.moved(remote);

@@ -3,10 +3,8 @@
 //! noq tells nobody when its own fires. What can be seen is that an answer is waited for and that
 //! no packet has come for one PTO since it was asked for or since the last packet.
 
+use crate::transport::MAX_ACK_DELAY;
 use std::time::{Duration, Instant};
-
-/// RFC 9000, section 18.2: the default of max_ack_delay.
-const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
 
 /// What a look shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -43,6 +43,8 @@ pub(super) enum Command {
     },
     /// Close this path.
     Close(PathId),
+    /// This path led to where the server was.
+    Retire(PathId),
     /// Note that the old server has fallen silent on this interface.
     Silent(usize),
 }
@@ -191,7 +193,7 @@ impl Machine {
         commands.extend(f.serving.replace(id).map(Command::Close));
         if self.target.is_some() {
             for f in &mut self.interfaces {
-                commands.extend(f.old.take().map(Command::Close));
+                commands.extend(f.old.take().map(Command::Retire));
             }
             if self.interfaces.iter().all(|f| f.serving.is_some()) {
                 self.home = self.target.take().unwrap_or(self.home);

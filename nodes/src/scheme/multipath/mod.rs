@@ -14,17 +14,16 @@
 //! | both paths in use again | one established path per interface; every other probe is closed |
 //!
 //! What noq forbids or costs: the last path cannot be closed, so the silent old path stays formally
-//! open until a detection succeeds. Path ids are never reused and limited, so the ladder counts
-//! them. Data in flight on a closed path is sent again only three PTO after the peer has answered
-//! the PATH_ABANDON, so the body resumes about 0.2 to 0.3 s after a detection although the new
-//! path carries data at once. noq repeats unanswered challenges by itself; see [`ladder`](super::ladder).
+//! open until a detection succeeds, and is then [retired](super::retired). Path ids are never reused
+//! and limited, so the ladder counts them. noq repeats unanswered challenges by itself; see
+//! [`ladder`](super::ladder).
 //!
 //! The decisions are in [`machine`]; this module carries them out.
 
 mod machine;
 mod silence;
 
-use super::{announced, detector};
+use super::{announced, detector, retired::Retired};
 use crate::{
     client::{Body, Client, Failure, Link},
     socket::NodeSocket,
@@ -64,6 +63,7 @@ struct Driver<'a> {
     connection: &'a Connection,
     machine: Machine,
     silence: Silence,
+    retired: Retired,
     /// ADD_ADDRESS frames received per path so far.
     announcements: BTreeMap<PathId, u64>,
 }
@@ -80,7 +80,7 @@ impl<'a> Driver<'a> {
             PATH_IDS - 1,
         );
         let (silence, announcements) = (Silence::default(), BTreeMap::new());
-        Self { client, connection, machine, silence, announcements }
+        Self { client, connection, machine, silence, retired: Retired::default(), announcements }
     }
 
     /// Follows the server for as long as the connection lives; its end is the download's affair.
@@ -105,6 +105,7 @@ impl<'a> Driver<'a> {
 
     fn tick(&mut self) {
         let now = Instant::now();
+        self.retired.take(self.connection, now).into_iter().for_each(|id| self.close(id));
         let continuation = self.machine.continuation();
         let silent = match continuation.and_then(|(_, id)| self.connection.path_stats(id)) {
             Some(stats) => self.silence.on(continuation, stats.udp_rx.datagrams, stats.rtt, now),
@@ -166,6 +167,7 @@ impl<'a> Driver<'a> {
             match command {
                 Command::Open { interface, remote, probe } => self.open(interface, remote, probe),
                 Command::Close(id) => self.close(id),
+                Command::Retire(id) => self.retire(id),
                 Command::Silent(interface) => {
                     let since = self.silence.lasted(Instant::now()).as_millis();
                     let detail = format!("{} for {since} ms", self.name(interface));
@@ -184,6 +186,12 @@ impl<'a> Driver<'a> {
                 }
             }
             Err(why) => self.machine.refused(interface, why),
+        }
+    }
+
+    fn retire(&mut self, id: PathId) {
+        if !self.retired.add(self.connection, id, Instant::now()) {
+            self.close(id);
         }
     }
 

@@ -3,14 +3,12 @@
 //! noq tells no application about probe timeouts, so silence is what the receiver sees: no packet
 //! on the path for max(3 PTO, 300 ms) while a response is outstanding.
 
+use crate::transport::MAX_ACK_DELAY;
 use noq::PathId;
 use std::time::{Duration, Instant};
 
 /// Never sooner than this.
 const SHORTEST: Duration = Duration::from_millis(300);
-/// RFC 9000, section 18.2: the default of max_ack_delay.
-const MAX_ACK_DELAY: Duration = Duration::from_millis(25);
-
 /// Watches one path.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
