@@ -288,6 +288,9 @@ pub struct Transport {
     /// The connection's idle timeout; 30 s when left out.
     #[serde(default)]
     pub idle_timeout: Option<Time>,
+    /// Client and server send a PING when nothing was sent for so long; never when left out.
+    #[serde(default)]
+    pub keep_alive: Option<Time>,
     /// Length of one row of throughput; 100 ms when left out.
     #[serde(default)]
     pub sample_interval: Option<Time>,

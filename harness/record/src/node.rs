@@ -250,6 +250,8 @@ pub struct Transport {
     pub ladder: Ladder,
     /// The connection's idle timeout.
     pub idle_timeout: Time,
+    /// Both sides send a PING after so long without a packet to send.
+    pub keep_alive: Option<Time>,
     /// Length of one row of throughput.
     pub sample_interval: Time,
     /// Seed for everything random that is not cryptographic.

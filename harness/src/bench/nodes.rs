@@ -155,6 +155,7 @@ fn transport() -> Transport {
         congestion: Congestion::Cubic,
         ladder: Ladder::Fast,
         idle_timeout: Time::from_secs(30),
+        keep_alive: None,
         sample_interval: Time::from_millis(100),
         seed: 1,
         qlog: false,

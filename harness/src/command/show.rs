@@ -195,11 +195,12 @@ fn variant_text(variant: &VariantPlan) -> String {
         n => format!(", {n} clients"),
     };
     format!(
-        "{}{clients}, profile {}, {}, idle timeout {}{ballast}\n  connects to {}, then to {:?}",
+        "{}{clients}, profile {}, {}, idle timeout {}{}{ballast}\n  connects to {}, then to {:?}",
         word(variant.scheme),
         word(t.profile),
         word(t.congestion),
         t.idle_timeout,
+        t.keep_alive.map(|every| format!(", PING every {every}")).unwrap_or_default(),
         variant.connect,
         variant.fallback
     )

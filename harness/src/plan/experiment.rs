@@ -186,6 +186,7 @@ fn check_numbers(experiment: &Document<Experiment>, problems: &mut Vec<Problem>)
         };
         let (ms, s) = (Time::from_millis, Time::from_secs);
         outside("idle_timeout", transport.idle_timeout, ms(100), s(3600));
+        outside("keep_alive", transport.keep_alive, ms(10), s(3600));
         outside("sample_interval", transport.sample_interval, ms(10), s(60));
     }
 }
@@ -385,6 +386,7 @@ fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Trans
             _ => Ladder::Fast,
         }),
         idle_timeout: time(own.idle_timeout, common.idle_timeout, Time::from_secs(30)),
+        keep_alive: own.keep_alive.or(common.keep_alive),
         sample_interval: time(own.sample_interval, common.sample_interval, Time::from_millis(100)),
         seed: 0,
         qlog: own.qlog.or(common.qlog).unwrap_or(false),

@@ -115,6 +115,7 @@ impl Pair {
             congestion,
             ladder: Ladder::Fast,
             idle_timeout: Time::from_secs(30),
+            keep_alive: None,
             sample_interval: Time::from_millis(100),
             seed: 1,
             qlog: true,
