@@ -168,15 +168,15 @@ fn machine(wish: Links, shapes: bool, plays: bool) -> Report {
     if !ready {
         return report;
     }
-    let made = Netns::create(&[Role::Host]).map(|mut made| made.remove(0));
+    let made = Netns::create(&[Role::Host; 2]);
     let seen = made.as_ref().map(|_| "can be made".into());
     report.host.push(finding(
         "network namespaces",
         seen.map_err(|e| (format!("{e:#}"), "run it outside of an unprivileged container".into())),
     ));
-    if let (Ok(netns), true) = (&made, shapes) {
-        report.kernel_links = disciplines(netns);
-        report.user_links = vec![tap_device(netns)];
+    if let (Ok(made), true) = (&made, shapes) {
+        report.kernel_links = disciplines(made);
+        report.user_links = made.first().map(tap_device).into_iter().collect();
     }
     report
 }
@@ -191,13 +191,13 @@ fn finding(name: &'static str, seen: Seen) -> Finding {
     }
 }
 
-/// Tries both qdiscs on a namespace's loopback.
-fn disciplines(netns: &Netns) -> Vec<Finding> {
+/// Tries both qdiscs, each on the loopback of a namespace of its own: one does not take the place of
+/// another kind.
+fn disciplines(namespaces: &[Netns]) -> Vec<Finding> {
     let tbf = Tbf { rate_bps: 1_000_000, burst_bytes: 10_000, limit_bytes: 10_000 };
+    let wishes = [("sch_tbf", Qdisc::Tbf(tbf)), ("sch_netem", Qdisc::Netem(Netem::default()))];
     let mut findings = Vec::new();
-    for (name, wish) in
-        [("sch_tbf", Qdisc::Tbf(tbf)), ("sch_netem", Qdisc::Netem(Netem::default()))]
-    {
+    for ((name, wish), netns) in wishes.into_iter().zip(namespaces) {
         let set = netns.apply([qdisc::set(link::LOOPBACK, &wish)]);
         let fix = format!(
             "modprobe {name} (package linux-modules-extra or kernel-modules-extra), or `--links user`"

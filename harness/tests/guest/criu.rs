@@ -28,12 +28,16 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// The criu that works here. In the guest `limosa` is beside this program.
+/// The program under test. In the guest it is beside this one.
+pub(crate) fn program() -> PathBuf {
+    let built = PathBuf::from(env!("CARGO_BIN_EXE_limosa"));
+    let beside = || std::env::current_exe().unwrap().with_file_name("limosa");
+    if built.is_file() { built } else { beside() }
+}
+
+/// The criu that works here.
 pub(crate) async fn criu() -> Criu {
-    let built = Path::new(env!("CARGO_BIN_EXE_limosa"));
-    let beside = std::env::current_exe().unwrap().with_file_name("limosa");
-    let limosa = if built.is_file() { built } else { &beside };
-    limosa::setup::criu::get(limosa).await.unwrap().criu
+    limosa::setup::criu::get(&program()).await.unwrap().criu
 }
 
 const WILDCARD: &str = "0.0.0.0:7000";

@@ -5,12 +5,21 @@
 mod boot;
 mod criu;
 mod links;
+#[path = "../native/machine.rs"]
+#[expect(dead_code, reason = "the native tests use the rest of it")]
+mod machine;
 mod network;
+#[path = "../native/roaming.rs"]
+mod roaming;
 mod techniques;
 mod trials;
 
 use limosa::guest::{self, GuestCommand};
-use std::{collections::BTreeMap, sync::Mutex, time::Duration};
+use roaming::MOVES;
+use std::{sync::Mutex, time::Duration};
+
+/// What carries shaped links in the guest, which has netem.
+const LINKS: &str = "kernel";
 
 /// One guest at a time: two emulated ones on two processors make each other time out.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -31,11 +40,11 @@ fn inside(words: &[&str]) {
             .map(ToString::to_string)
             .collect(),
         dir: folder.path().to_owned(),
-        env: BTreeMap::new(),
+        env: std::env::var(MOVES).into_iter().map(|moves| (MOVES.to_owned(), moves)).collect(),
         shares: Vec::new(),
         cpus: 2,
         memory_mib: 3072,
-        time_limit: Some(Duration::from_secs(900)),
+        time_limit: Some(Duration::from_secs(900 + roaming::longest_s())),
         console: folder.path().join("console.log"),
     };
     let code = guest::run(&command.share(folder.path()), &ready).expect("run the guest");
@@ -49,7 +58,7 @@ fn networks_inside_the_guest() {
 
 #[test]
 fn checkpoints_and_moves_inside_the_guest() {
-    inside(&["criu::", "techniques::"]);
+    inside(&["criu::", "techniques::", "roaming::"]);
 }
 
 #[test]

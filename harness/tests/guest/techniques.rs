@@ -4,7 +4,7 @@ use limosa_record::{
     dir::RunDir,
     row::{self, TrialRow},
 };
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 const TOPOLOGY: &str = include_str!("../../../topologies/nakano-2025-wan.yaml");
 
@@ -39,10 +39,7 @@ fn a_downloading_server_moves_by_each_technique() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text);
     write("topology.yaml", TOPOLOGY).and(write("x.yaml", EXPERIMENT)).expect("write the files");
-    // In the guest it is beside this program.
-    let limosa = std::env::current_exe().expect("this program").with_file_name("limosa");
-    let limosa = if limosa.is_file() { &limosa } else { Path::new(env!("CARGO_BIN_EXE_limosa")) };
-    let output = Command::new(limosa)
+    let output = Command::new(crate::criu::program())
         .args(["run", "x.yaml", "--on", "host"])
         .current_dir(folder.path())
         .output()
@@ -58,6 +55,7 @@ fn a_downloading_server_moves_by_each_technique() {
             (trial.reconnects, trial.technique.as_deref()),
             (Some(0), Some(&*trial.variant))
         );
+        assert_eq!(trial.links, "kernel", "the guest's kernel has netem");
         println!("{trial:?}");
     }
     let of = |name: &str| trials.iter().find(|t| t.variant == name).expect("a row");
@@ -67,14 +65,12 @@ fn a_downloading_server_moves_by_each_technique() {
     };
     let pre = of("pre-copy");
     assert!(pre.rounds == Some(2) && first(pre) > ballast, "{pre:?}");
-    let few = |trial: &TrialRow, pages: Option<u64>| {
-        // The server's own memory may change altogether, the ballast does not.
-        pages.is_some_and(|pages| pages > 0 && pages < first(trial) - ballast + ballast / 10)
-    };
-    assert!(few(pre, pre.dumped_pages) && pre.skipped_pages > Some(ballast * 9 / 10), "{pre:?}");
+    // The server's own memory may change altogether and grow, the ballast does not.
+    let few = |pages: Option<u64>| pages.is_some_and(|pages| (1..ballast).contains(&pages));
+    assert!(few(pre.dumped_pages) && pre.skipped_pages > Some(ballast * 9 / 10), "{pre:?}");
     let post = of("post-copy");
     assert!(post.lazy_pages > Some(ballast) && post.lazy_faults_pages > Some(0), "{post:?}");
     let hybrid = of("hybrid");
     assert!(hybrid.rounds == Some(1) && first(hybrid) > ballast, "{hybrid:?}");
-    assert!(few(hybrid, hybrid.lazy_pages), "{hybrid:?}");
+    assert!(few(hybrid.lazy_pages), "{hybrid:?}");
 }

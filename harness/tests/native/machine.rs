@@ -1,6 +1,6 @@
 //! A place of its own for one limosa, and what must not be left of it.
 
-use super::text;
+use crate::criu;
 use limosa_record::{
     dir::{RunDir, UNFINISHED},
     row::{self, TrialRow},
@@ -10,6 +10,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Once,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -80,14 +81,14 @@ impl Place {
 
     /// A limosa with these arguments, still to be started.
     pub(crate) fn limosa(&self, arguments: &[&str]) -> Command {
-        let mut command = crate::limosa();
+        let mut command = limosa();
         command.args(arguments).current_dir(self.path()).env("TMPDIR", self.tmp());
         command
     }
 
     /// The experiment, still to be started.
     pub(crate) fn experiment(&self, more: &[&str]) -> Command {
-        let on = ["run", "move.yaml", "--on", "host", "--links", "user"];
+        let on = ["run", "move.yaml", "--on", "host", "--links", crate::LINKS];
         self.limosa(&[&on[..], more].concat())
     }
 
@@ -167,6 +168,25 @@ fn unfinished(folder: &Path, left: &mut Vec<String>) {
 fn links() -> BTreeSet<String> {
     let list = fs::read_dir("/sys/class/net").expect("list interfaces").flatten();
     list.map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The program, to be started on a machine that has what it needs, also when that has just been made:
+/// a criu that works, rsync and dnsmasq. So no test depends on those before it, and a fault meets a
+/// run and not the search for a criu.
+pub(crate) fn limosa() -> Command {
+    static SET_UP: Once = Once::new();
+    SET_UP.call_once(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("start a runtime").block_on(criu::criu());
+        ::limosa::setup::tools().expect("get rsync and dnsmasq");
+    });
+    Command::new(criu::program())
+}
+
+/// Output of both kinds together, for messages of assertions.
+pub(crate) fn text(output: &Output) -> String {
+    let all = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8_lossy(&all).into_owned()
 }
 
 /// A number from the environment, for tests whose length is a matter of patience.

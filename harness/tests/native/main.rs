@@ -28,12 +28,15 @@ mod soak;
 mod trials;
 
 use limosa_record::dir::RunDir;
+use machine::{limosa, text};
 use std::{
     env, fs,
     path::Path,
     process::{Command, Output},
-    sync::Once,
 };
+
+/// What carries shaped links here, whatever the kernel has.
+const LINKS: &str = "user";
 
 #[test]
 fn this_kernel_runs_experiments() {
@@ -53,35 +56,16 @@ fn run(folder: &Path, name: &str, experiment: &str) -> (Output, RunDir) {
     run_with(folder, name, experiment, &[])
 }
 
-/// The program, to be started on a machine that has what it needs, also when that has just been made:
-/// a criu that works, rsync and dnsmasq. So no test depends on those before it, and a fault meets a
-/// run and not the search for a criu.
-fn limosa() -> Command {
-    static SET_UP: Once = Once::new();
-    SET_UP.call_once(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("start a runtime").block_on(criu::criu());
-        ::limosa::setup::tools().expect("get rsync and dnsmasq");
-    });
-    Command::new(env!("CARGO_BIN_EXE_limosa"))
-}
-
 /// The same with further arguments.
 fn run_with(folder: &Path, name: &str, experiment: &str, more: &[&str]) -> (Output, RunDir) {
     let file = format!("{name}.yaml");
     fs::write(folder.join(&file), experiment).expect("write the experiment");
     let output = limosa()
-        .args(["run", &file, "--on", "host", "--links", "user"])
+        .args(["run", &file, "--on", "host", "--links", LINKS])
         .args(more)
         .current_dir(folder)
         .env("TMPDIR", folder)
         .output()
         .expect("start limosa");
     (output, RunDir::new(folder.join("results").join(name).join("latest")))
-}
-
-/// Output of both kinds together, for messages of assertions.
-fn text(output: &Output) -> String {
-    let all = [&output.stdout[..], &output.stderr[..]].concat();
-    String::from_utf8_lossy(&all).into_owned()
 }
