@@ -5,7 +5,9 @@
 //! all of it or from the hot part at its beginning.
 
 use crate::random::Random;
+use anyhow::{Context, Result};
 use limosa_record::node::Ballast;
+use rustix::thread::disable_transparent_huge_pages;
 use std::{
     hint::black_box,
     time::{Duration, Instant},
@@ -19,13 +21,20 @@ const PAGE_BYTES: usize = 4096;
 const TICK: Duration = Duration::from_millis(10);
 
 /// Fills the memory, and changes it until the runtime ends.
-pub(crate) fn hold(ballast: &Ballast, seed: u64) {
+///
+/// # Errors
+/// When the kernel will not go without huge pages, which count as changed altogether (2 MB) when a byte is.
+pub(crate) fn hold(ballast: &Ballast, seed: u64) -> Result<()> {
+    if ballast.dirty_bytes_per_s > 0 {
+        disable_transparent_huge_pages(true).context("go without huge pages")?;
+    }
     let mut random = Random::new(seed, "ballast");
     let words = usize::try_from(ballast.bytes).unwrap_or(usize::MAX).div_ceil(size_of::<u64>());
     let memory: Vec<u64> = (0..words).map(|_| random.next()).collect();
     let dirtier = Dirtier::new(memory, random, ballast);
     // It holds the memory even where nothing changes.
     tokio::spawn(dirtier.run(ballast.dirty_bytes_per_s as f64 / PAGE_BYTES as f64));
+    Ok(())
 }
 
 struct Dirtier {

@@ -16,7 +16,7 @@ time_limit: 120s
 workload: {download: {path: /random, size: 8MB}}
 transport: {profile: paper-2025, idle_timeout: 60s, ladder: fast}
 variants:
-  pre-copy: {scheme: multipath, ballast: {size: 8MB, dirty: 800kbit/s, hot: 5%}}
+  pre-copy: {scheme: multipath, ballast: {size: 8MB, dirty: 400kbit/s}}
   post-copy: {scheme: multipath, ballast: {size: 8MB}}
   hybrid: {scheme: multipath, ballast: {size: 8MB}}
 timeline:

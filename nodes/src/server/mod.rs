@@ -109,7 +109,7 @@ pub(crate) async fn run(config: ServerConfig) -> Result<()> {
         None => Store::default(),
     };
     if let Some(ballast) = &config.ballast {
-        ballast::hold(ballast, config.transport.seed);
+        ballast::hold(ballast, config.transport.seed)?;
     }
     let name = config.store.as_ref().map_or("server", |store| &store.name).to_owned();
     anyhow::ensure!(!name.contains(char::is_whitespace), "the name `{name}` has a space in it");
