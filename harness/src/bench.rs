@@ -18,10 +18,11 @@ use crate::{
     plan::{self, Network},
     setup,
     spec::{self, Links},
+    sys::criu::Criu,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf, pin::Pin};
 
 /// What is measured: its key in JSON, which ends in its unit, and what it is called.
 pub const FIGURES: &[(&str, &str)] = &[
@@ -47,8 +48,10 @@ pub const FIGURES: &[(&str, &str)] = &[
     ("idle_restore_ms", "restore of an idle server"),
     ("loaded_dump_ms", "checkpoint of a server that sends 100 Mbit/s"),
     ("loaded_restore_ms", "restore of a server that sends 100 Mbit/s"),
-    ("criu_dump_overhead_percent", "checkpoint, beyond the bare criu command"),
-    ("criu_restore_overhead_percent", "restore, beyond the bare criu command"),
+    ("criu_dump_overhead_percent", "checkpoint of a server, beyond the bare criu command"),
+    ("criu_restore_overhead_percent", "restore of a server, beyond the bare criu command"),
+    ("criu_dump_100mb_overhead_percent", "the same checkpoint with 100 MB more of memory"),
+    ("criu_restore_100mb_overhead_percent", "the same restore with 100 MB more of memory"),
 ];
 
 /// One figure.
@@ -99,59 +102,74 @@ impl Bench {
         };
         Lab::up(&network, 0, carrier)
     }
+
+    /// A criu that works here.
+    async fn criu(&self) -> Result<Criu> {
+        let working = setup::criu::working(&self.program).await;
+        Ok(working.context("there is no criu that works here")?.criu)
+    }
 }
 
-/// Measures everything; `tell` is told what is next.
+/// Figures that are measured together: what is told before, how their keys begin, and the measurement.
+type Part<'a> = (&'a str, &'a [&'a str], Pin<Box<dyn Future<Output = Result<Figures>> + 'a>>);
+
+/// Everything, in order. Nothing is done before it is waited for.
+fn parts(bench: &Bench) -> Vec<Part<'_>> {
+    vec![
+        (
+            "labs",
+            &["hosts_built_per_s", "lab_up_s", "lab_down_s"],
+            Box::pin(async { labs::measure(bench) }),
+        ),
+        (
+            "kernel links",
+            &["kernel_"],
+            Box::pin(async { links::measure(bench, "kernel", Links::Kernel) }),
+        ),
+        ("user links", &["user_"], Box::pin(async { links::measure(bench, "user", Links::User) })),
+        ("the engine", &["engine_"], Box::pin(async { links::engine(bench) })),
+        ("nodes", &["loopback_"], Box::pin(nodes::loopback(bench))),
+        ("nodes on a link", &["lab_goodput"], Box::pin(nodes::through_a_link(bench))),
+        ("checkpoints", &["idle_"], Box::pin(moves::measure(bench, false))),
+        ("checkpoints under load", &["loaded_"], Box::pin(moves::measure(bench, true))),
+        ("criu alone", &["criu_"], Box::pin(bare::measure(bench))),
+    ]
+}
+
+/// Measures the figures whose key contains `only`, or all; `tell` is told what is next.
 ///
 /// # Errors
-/// When there is no place for files. What cannot be measured is no error but a reason in its row.
-pub async fn measure(tell: impl Fn(&str)) -> Result<Vec<Row>> {
+/// When there is no place for files, or no such figure. What cannot be measured is no error but a
+/// reason in its row.
+pub async fn measure(only: Option<&str>, tell: impl Fn(&str)) -> Result<Vec<Row>> {
+    let wanted = |key: &str| only.is_none_or(|only| key.contains(only));
+    let names = || FIGURES.iter().map(|(key, _)| *key).collect::<Vec<_>>().join(" ");
+    ensure!(
+        FIGURES.iter().any(|(key, _)| wanted(key)),
+        "no figure is called so\n  hint: {}",
+        names()
+    );
     let program = std::env::current_exe().context("find this program")?;
     let bench = Bench { program, work: WorkFolder::new("bench")? };
-    let mut all = BTreeMap::new();
-    let mut take = |keys: &[&str], figures: Result<Figures>| {
-        for (key, _) in FIGURES.iter().filter(|(key, _)| keys.iter().any(|k| key.starts_with(k))) {
-            let figure = match &figures {
-                Ok(figures) => figures.get(key).copied().ok_or_else(|| "not measured".to_owned()),
-                Err(e) => Err(format!("{e:#}")),
-            };
-            all.entry(*key).or_insert(figure);
-        }
-    };
-    tell("labs");
-    take(&["hosts_built_per_s", "lab_up_s", "lab_down_s"], labs::measure(&bench));
-    tell("kernel links");
-    take(&["kernel_"], links::measure(&bench, "kernel", Links::Kernel));
-    tell("user links");
-    take(&["user_"], links::measure(&bench, "user", Links::User));
-    take(&["engine_"], links::engine(&bench));
-    tell("nodes");
-    take(&["loopback_"], nodes::loopback(&bench).await);
-    take(&["lab_goodput"], nodes::through_a_link(&bench).await);
-    tell("checkpoints");
-    match setup::criu::working(&bench.program).await {
-        Ok(working) => {
-            take(&["idle_"], moves::measure(&bench, &working.criu, false).await);
-            take(&["loaded_"], moves::measure(&bench, &working.criu, true).await);
-            take(&["criu_"], bare::measure(&bench, &working.criu).await);
-        }
-        Err(e) => {
-            take(
-                &["idle_", "loaded_", "criu_"],
-                Err(e.context("there is no criu that works here")),
-            );
-        }
-    }
     let noted = noted();
-    let row = |(key, what): &(&'static str, &'static str)| {
-        let found = all.remove(key).unwrap_or_else(|| Err("not measured".into()));
-        let (value, missing) = match found {
-            Ok(value) => (Some(value), None),
-            Err(why) => (None, Some(why)),
-        };
-        Row { key, what, value, missing, noted: noted.get(*key).copied() }
-    };
-    Ok(FIGURES.iter().map(row).collect())
+    let mut rows = Vec::new();
+    for (name, begins, figures) in parts(&bench) {
+        let is_part = |key: &str| wanted(key) && begins.iter().any(|b| key.starts_with(b));
+        let part: Vec<_> = FIGURES.iter().filter(|(key, _)| is_part(key)).collect();
+        if part.is_empty() {
+            continue;
+        }
+        tell(name);
+        let figures = figures.await.map_err(|e| format!("{e:#}"));
+        rows.extend(part.into_iter().map(|(key, what)| {
+            let (value, missing) = match &figures {
+                Ok(figures) => (figures.get(key).copied(), None),
+                Err(why) => (None, Some(why.clone())),
+            };
+            Row { key, what, value, missing, noted: noted.get(*key).copied() }
+        }));
+    }
+    Ok(rows)
 }
 
 /// What was measured when README.md was last written, by key.

@@ -124,6 +124,9 @@ pub enum Command {
     Clean,
     /// Measure how fast and how true this machine emulates
     Bench {
+        /// Only figures whose name contains this, as `criu_`
+        #[arg(long, value_name = "TEXT")]
+        only: Option<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,

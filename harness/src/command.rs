@@ -93,7 +93,7 @@ fn carry_out(cli: Cli) -> Result<u8> {
         Command::Inspect { lab, json } => lab::inspect(&lab, json),
         Command::Down { lab } => lab::down(&lab),
         Command::Clean => lab::clean(),
-        Command::Bench { json } => bench::bench(json),
+        Command::Bench { only, json } => bench::bench(only.as_deref(), json),
         Command::Schema { format } => show::schema(format),
         Command::Probe => {
             limosa_nodes::probe::stand_by()?;

@@ -145,6 +145,11 @@ impl Node {
         &self.name
     }
 
+    /// PID of its first process in the harness' PID namespace.
+    pub fn pid(&self) -> Pid {
+        self.process.borrow().pid()
+    }
+
     /// Asks it something.
     ///
     /// # Errors

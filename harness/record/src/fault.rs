@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `netlink`, `netns`, `tap`, `engine` | a request to the kernel's route netlink, a new namespace, a new TAP device, the start of the link engine |
 //! | `write/NAME` | writing a file of this name; `server/write/…` and `client/write/…` in a node |
-//! | `criu/dump`, `criu/restore-late` … | criu, see the harness' `sys::criu` |
+//! | `criu/dump`, `criu/source`, `criu/restore-late` … | criu, or what it dumps, see the harness' `sys::criu` |
 //! | `criu/page-server`, `criu/lazy-pages` | the criu that takes pages or gets them |
 //! | `transfer/rsync`, `transfer/connect`, `transfer/file` | rsync, or the stream's connection and each file that it brings |
 //! | `phase/PHASE`, as `phase/calibration` | the harness itself, when a trial gets there |

@@ -4,10 +4,7 @@ use super::{
     Bench, Figures, median,
     nodes::{LINK, Pair},
 };
-use crate::{
-    spec::Links,
-    sys::criu::{Criu, Options},
-};
+use crate::{spec::Links, sys::criu::Options};
 use anyhow::Result;
 use limosa_record::clock::now_ns;
 use std::time::Duration;
@@ -24,9 +21,10 @@ const BYTES: u64 = 80_000_000;
 /// As a trial does: criu is started ahead.
 const AHEAD_NS: i64 = 300_000_000;
 
-pub(super) async fn measure(bench: &Bench, criu: &Criu, loaded: bool) -> Result<Figures> {
+pub(super) async fn measure(bench: &Bench, loaded: bool) -> Result<Figures> {
+    let criu = &bench.criu().await?;
     let name = if loaded { "loaded" } else { "idle" };
-    let pair = Pair::start(bench, name, (LINK, Links::Auto), BYTES).await?;
+    let pair = Pair::start(bench, name, (LINK, Links::Auto), BYTES, None).await?;
     if loaded {
         pair.begin().await?;
     }

@@ -12,7 +12,7 @@ use crate::{
 use anyhow::{Context, Result, ensure};
 use limosa_record::{
     node::{
-        ClientConfig, ClientResult, Congestion, Ladder, NodeConfig, PoolOrder, Profile,
+        Ballast, ClientConfig, ClientResult, Congestion, Ladder, NodeConfig, PoolOrder, Profile,
         RESULT_FILE, Request, Scheme, ServerConfig, Transport, Workload,
     },
     unit::Time,
@@ -24,7 +24,7 @@ use std::{
 };
 
 /// Both nodes in one place.
-const ALONE: &str =
+pub(super) const ALONE: &str =
     "version: 1\nnodes: {server: {}, other: {}}\nlinks: [{ends: [server, other]}]\n";
 
 /// A link as in the shipped experiments.
@@ -47,12 +47,13 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Starts both; the client waits.
+    /// Starts both; the client waits to download so many bytes.
     pub(super) async fn start(
         bench: &Bench,
         name: &str,
         (topology, links): (&str, Links),
         bytes: u64,
+        ballast: Option<Ballast>,
     ) -> Result<Self> {
         let lab = bench.lab(topology, links)?;
         let network = bench.network(topology, links)?;
@@ -76,7 +77,7 @@ impl Pair {
             certificate: certificates.certificate,
             private_key: certificates.private_key,
             www,
-            ballast: None,
+            ballast,
             store: None,
             transport: transport.clone(),
         });
@@ -141,7 +142,7 @@ pub(super) async fn through_a_link(bench: &Bench) -> Result<Figures> {
 }
 
 async fn goodput(bench: &Bench, name: &str, net: (&str, Links), bytes: u64) -> Result<f64> {
-    let pair = Pair::start(bench, name, net, bytes).await?;
+    let pair = Pair::start(bench, name, net, bytes, None).await?;
     pair.begin().await?;
     let rate = pair.finish().await?;
     pair.server.stop(&pair.lab).await?;

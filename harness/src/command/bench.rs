@@ -10,9 +10,9 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
 /// `limosa bench`
-pub(super) fn bench(json: bool) -> Result<u8> {
+pub(super) fn bench(only: Option<&str>, json: bool) -> Result<u8> {
     become_root()?;
-    let rows = runtime()?.block_on(bench::measure(|next| tell!("measuring {next}")))?;
+    let rows = runtime()?.block_on(bench::measure(only, |next| tell!("measuring {next}")))?;
     if json {
         say!("{:#}", json!({ "figures": rows }));
     } else {

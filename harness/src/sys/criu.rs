@@ -41,7 +41,7 @@ pub use lazy::Served;
 pub use live::{Daemon, Pages, can_serve_pages};
 pub use options::{Leave, Options};
 
-use self::{newborn::Newborn, stats::Stats};
+use self::{gate::Blow, newborn::Newborn, stats::Stats};
 use super::process::{ExitState, Launch, Process, ProcessError, run_to_end};
 
 use limosa_record::{
@@ -59,6 +59,10 @@ use std::{
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+/// What criu says of a dump.
+const DUMP_LOG: &str = "dump.log";
+/// What it says of a restore.
+const RESTORE_LOG: &str = "restore.log";
 /// How long `criu --version` and `criu check` may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(30);
 /// CRIU's own switch (criu, include/fault-injection.h) for following a process by
@@ -69,7 +73,8 @@ const CHECK_LIMIT: Duration = Duration::from_secs(30);
 const NO_BREAKPOINTS: (&str, &str) = ("CRIU_FAULT", "130");
 /// Phases of criu in which it can be made to fail, as points of [`limosa_record::fault`], and the
 /// number of the same switch for each. Besides these there are `criu/dump` and `criu/restore`: criu is refused its
-/// arguments, hangs when it is let go, or dies then; and `criu/let-go`, where the harness itself dies.
+/// arguments, hangs when it is let go, or dies then; `criu/source`, where what is dumped dies in the middle
+/// of it; and `criu/let-go`, where the harness itself dies.
 const PHASES: [(&str, &str); 5] = [
     ("dump-early", "1"),
     ("dump-pages", "3"),
@@ -214,7 +219,7 @@ impl Criu {
         }
         let scratch = scratch(images)?;
         let (started_ns, ended) =
-            self.run(&args, images, "dump.log", &scratch, netns.as_fd(), options).await;
+            self.run(&args, images, &scratch, netns.as_fd(), options, Some(process)).await;
         let done_ns = now_ns();
         if options.leave == Leave::Dead && matches!(ended, Ok(state) if state.success()) {
             timeout(GONE_LIMIT, process.wait())
@@ -222,7 +227,7 @@ impl Criu {
                 .map_err(|_| CriuError::Lingering { pid })??;
         }
         let stats = Stats::read(&scratch.path().join("stats-dump"), 1);
-        let log = keep(&scratch, &options.work, "dump.log", "stats-dump")?;
+        let log = keep(&scratch, &options.work, DUMP_LOG, "stats-dump")?;
 
         let running = || process.try_wait().map(|state| state.is_none());
         let state = match ended {
@@ -271,8 +276,7 @@ impl Criu {
         args.push(pidfile.as_os_str());
         options.pages.meet(scratch.path())?;
         let newborn = Newborn::watch(netns).map_err(|e| file("examine", images)(e.into()))?;
-        let (started_ns, ended) =
-            self.run(&args, images, "restore.log", &scratch, netns, options).await;
+        let (started_ns, ended) = self.run(&args, images, &scratch, netns, options, None).await;
         let done_ns = now_ns();
         // Before anything else can fail: a process that nobody adopts would run on unseen.
         let adopted = matches!(ended, Ok(state) if state.success()).then(|| {
@@ -284,7 +288,7 @@ impl Criu {
             _ => drop(newborn),
         }
         let stats = Stats::read(&scratch.path().join("stats-restore"), 2);
-        let log = keep(&scratch, &options.work, "restore.log", "stats-restore")?;
+        let log = keep(&scratch, &options.work, RESTORE_LOG, "stats-restore")?;
 
         let process = match (adopted, ended) {
             (Some(adopted), _) => adopted?,
@@ -312,15 +316,15 @@ impl Criu {
         Ok((process, report))
     }
 
-    /// Returns when criu's work began, and how criu ended.
+    /// Dumps `source` or restores; returns when criu's work began, and how criu ended.
     async fn run<A: AsRef<OsStr>>(
         &self,
         action: &[A],
         images: &Path,
-        log: &str,
         scratch: &TempDir,
         netns: BorrowedFd<'_>,
         options: &Options,
+        source: Option<&Process>,
     ) -> (i64, Result<ExitState, ProcessError>) {
         let args = action
             .iter()
@@ -332,7 +336,7 @@ impl Criu {
             .chain(options.connections.then(|| "--tcp-established".into()))
             .chain(options.pages.arguments());
         // What criu says before it opens its log goes there too.
-        let log = scratch.path().join(log);
+        let log = scratch.path().join(if source.is_some() { DUMP_LOG } else { RESTORE_LOG });
         let mut launch = Launch::new(&self.program, args, &log);
         let what = action[0].as_ref().to_string_lossy();
         let strikes = |phase: &str| fault::strikes(format_args!("criu/{phase}"));
@@ -340,11 +344,16 @@ impl Criu {
         let failing = phases.find(|(phase, _)| strikes(phase).is_some());
         let switch = failing.map_or(NO_BREAKPOINTS.1, |(_, number)| number);
         launch.env.push((NO_BREAKPOINTS.0.into(), switch.into()));
-        let fault = strikes(&what);
-        if fault == Some(Kind::Refuse) {
-            launch.args.push("--no-such-option".into());
-        }
-        gate::run(&launch, netns, scratch.path(), &log, options, fault).await
+        let blow = match strikes(&what) {
+            Some(Kind::Refuse) => {
+                launch.args.push("--no-such-option".into());
+                None
+            }
+            Some(Kind::Hang) => Some(Blow::Hang),
+            Some(Kind::Die) => Some(Blow::Die),
+            _ => source.filter(|_| strikes("source").is_some()).map(Blow::Source),
+        };
+        gate::run(&launch, netns, scratch.path(), &log, options, blow).await
     }
 
     async fn checked(&self, args: &[&str]) -> Result<(), CriuError> {

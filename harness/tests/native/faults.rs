@@ -282,6 +282,39 @@ fn a_move_a_copy_and_a_push_in_which_something_fails_have_rows_that_say_what() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Killed when criu has got hold of it, in the first of two trials: by itself, and on its way.
+#[test]
+#[ignore = "needs root and /dev/net/tun"]
+fn a_server_that_dies_under_its_dump_costs_its_trial_and_not_the_next() {
+    let on_its_way = "the source has ended, too: checkpoint node `server`: dump process";
+    let cases = [
+        (moving("60s", "1MB"), "checkpoint failed: checkpoint node `server`: dump process"),
+        (stream(), on_its_way),
+        (pages(), on_its_way),
+    ];
+    let one = |(experiment, wanted): (String, &str)| {
+        // A client that nobody has told anything looks elsewhere when its connection has timed out.
+        let experiment = experiment.replace("idle_timeout: 40s", "idle_timeout: 2s");
+        let place = Place::of(&experiment.replace("repetitions: 1", "repetitions: 2"));
+        let mut run = place.experiment(&[]);
+        let output = run.env(VARIABLE, "criu/source:die").output().expect("start limosa");
+        assert_eq!(output.status.code(), Some(5), "{}", text(&output));
+        let [first, second] = &place.trials("move")[..] else { panic!("{}", text(&output)) };
+        let reason = first.reason.as_deref().unwrap_or_default();
+        assert_eq!(first.status, "failed", "{reason}");
+        assert!(reason.contains(wanted), "{reason}");
+        assert!(reason.contains("criu exited with 1: Error"), "{reason}");
+        assert!(reason.contains("source process dead"), "{reason}");
+        assert_eq!((&*second.status, second.body_matches), ("ok", Some(true)), "{second:?}");
+        assert_eq!(place.left(), [""; 0]);
+    };
+    thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(move || one(case));
+        }
+    });
+}
+
 /// The source is stopped while its images travel; a harness that dies then takes it along.
 #[test]
 #[ignore = "needs root and /dev/net/tun"]

@@ -24,7 +24,7 @@ timeline:
 }
 
 fn run(folder: &Path, experiment: &str, code: i32) -> (Vec<TrialRow>, Vec<EventRow>) {
-    let (output, run) = crate::run(folder, "move", experiment);
+    let (output, run) = crate::run_with(folder, "move", experiment, &["--jobs", "3"]);
     assert_eq!(output.status.code(), Some(code), "{}", text(&output));
     let trials = row::read(&run.trials()).expect("trials.csv");
     (trials, row::read(&run.events()).expect("events.csv"))
