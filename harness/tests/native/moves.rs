@@ -1,8 +1,8 @@
 //! The action `migrate`: a server moves, and its images cross an emulated link.
 
-use crate::text;
+use crate::{machine::Place, text};
 use limosa_record::row::{self, EventRow, TrialRow, event};
-use std::path::Path;
+use std::{path::Path, process::Output};
 
 const TOPOLOGY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/nakano-2025-wan.yaml");
 
@@ -112,21 +112,32 @@ fn a_link_that_dies_under_the_images_leaves_the_server_where_it_was() {
     }
 }
 
-/// Where the kernel can do it, it is done; elsewhere nothing is begun.
-fn live(technique: &str, extra: &str, missing: &str) -> Option<(TrialRow, Vec<EventRow>)> {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let variants = "  it: {scheme: multipath, ballast: {size: 20MB}}\n";
-    let experiment = format!(
+/// A server with 20 MB, or so many, that moves by a technique and something else that happens.
+fn live_experiment(technique: &str, ballast: &str, extra: &str, further: &str) -> String {
+    let variants = format!("  it: {{scheme: multipath, ballast: {{size: {ballast}}}}}\n");
+    format!(
         "version: 1\ntopology: {TOPOLOGY}\nrepetitions: 1\ntime_limit: 60s\n\
          workload: {{download: {{path: /random, size: 12MB}}}}\n\
          transport: {{profile: paper-2025, idle_timeout: 50s, ladder: fast}}\n\
          variants:\n{variants}timeline:\n{ANNOUNCE}  - at: 1500ms\n    \
-         migrate: {{node: server, to: server-b, technique: {technique}, transfer: stream{extra}}}\n"
-    );
+         migrate: {{node: server, to: server-b, technique: {technique}, transfer: stream{extra}}}\n{further}"
+    )
+}
+
+/// Where a kernel cannot do it, that is what is told.
+fn is_out_of_reach(output: &Output, missing: &str) -> bool {
+    let out_of_reach = output.status.code() == Some(4);
+    let text = text(output);
+    assert!(!out_of_reach || text.contains(&format!("it lacks {missing} (")), "{text}");
+    out_of_reach
+}
+
+/// Where the kernel can do it, it is done; elsewhere nothing is begun.
+fn live(technique: &str, extra: &str, missing: &str) -> Option<(TrialRow, Vec<EventRow>)> {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let experiment = live_experiment(technique, "20MB", extra, "");
     let (output, run) = crate::run(folder.path(), "live", &experiment);
-    if output.status.code() == Some(4) {
-        let text = text(&output);
-        assert!(text.contains(&format!("it lacks {missing} (")), "{text}");
+    if is_out_of_reach(&output, missing) {
         assert!(!run.trials().exists(), "something was begun");
         return None;
     }
@@ -167,4 +178,28 @@ fn memory_follows_a_server_or_nothing_is_begun() {
     assert!(trial.lazy_latency_mean_ms > Some(19.0), "{:?}", trial.lazy_latency_mean_ms);
     assert!(trial.migration_s > trial.downtime_s && trial.lazy_s.is_some());
     assert!(events.iter().any(|e| e.event == event::LAZY_PAGES));
+}
+
+/// 100 MB need 8 s at 100 Mbit/s.
+#[test]
+#[ignore = "needs root and /dev/net/tun"]
+fn a_link_that_dies_under_pages_that_follow_costs_the_server_and_it_is_told_how_much_was_missing() {
+    let cut = "  - at: 5s\n    link_down: {link: wan}\n";
+    let place = Place::of(&live_experiment("post-copy", "100MB", "", cut));
+    let output = place.experiment(&[]).output().expect("start limosa");
+    if !is_out_of_reach(&output, "lazy pages") {
+        assert_eq!(output.status.code(), Some(5), "{}", text(&output));
+        let trial = place.trials("move").remove(0);
+        let reason = trial.reason.unwrap_or_default();
+        assert_eq!(trial.status, "failed", "{reason}");
+        let pages = |before: &str| -> u64 {
+            let number = reason.split_once(before).and_then(|(_, rest)| rest.split(' ').next());
+            number.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{reason}"))
+        };
+        let (missing, all) = (pages("the server is lost: "), pages("of its "));
+        assert!(all > 100_000_000 / 4096 && 0 < missing && missing < all, "{reason}");
+        assert!(reason.contains("no page has come for 15s"), "{reason}");
+        assert!(trial.restore_s.is_some() && trial.lazy_pages.is_none(), "{reason}");
+    }
+    assert_eq!(place.left(), [""; 0]);
 }
