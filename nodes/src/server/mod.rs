@@ -94,6 +94,8 @@ struct Now {
     live: BTreeMap<usize, Connection>,
     /// The newest announcement, and the connections whose clients have acknowledged it.
     announced: Option<(SocketAddr, BTreeSet<usize>)>,
+    /// The connections whose clients have come to where this server is since it moved.
+    arrived: BTreeSet<usize>,
     /// The connection to the other server, if this one has a part in a migration.
     part: Option<roles::Part>,
 }
@@ -130,6 +132,7 @@ pub(crate) async fn run(config: ServerConfig) -> Result<()> {
             endpoint: endpoint.clone(),
             live: BTreeMap::new(),
             announced: None,
+            arrived: BTreeSet::new(),
             part: None,
         }),
         stop: Notify::new(),
@@ -252,19 +255,24 @@ impl Server {
         }
     }
 
-    /// When a client has come to another address and the one before is gone, this server has moved:
-    /// what is to be sent on the old paths goes out from here, under connection ids that nobody
-    /// has seen yet.
+    /// When all clients have come to another address and the one before is gone, this server has
+    /// moved: what is to be sent on old paths goes out from here, under connection ids that nobody
+    /// has seen yet. noq tells all connections at once, also one whose new path is not validated yet
+    /// and would have to begin again; hence *all* clients.
     async fn arrivals(&self, connection: &Connection) -> noq::ConnectionError {
         let local = |id| connection.path(id).and_then(|path| path.local_ip().ok().flatten());
         let mut paths = connection.path_events();
-        let mut home = local(PathId::ZERO);
+        let mut home = PathId::ZERO;
         while let Some(event) = paths.next().await {
             let Ok(noq::PathEvent::Established { id, .. }) = event else { continue };
-            let Some(new) = local(id) else { continue };
-            let old = home.replace(new);
-            if old.is_some_and(|old| old != new && !is_ours(old)) {
-                self.now().endpoint.handle_network_change(None);
+            let old = local(std::mem::replace(&mut home, id));
+            if old.is_some_and(|old| Some(old) != local(id) && !is_ours(old)) {
+                let mut now = self.now();
+                now.arrived.insert(connection.stable_id());
+                if now.live.keys().all(|client| now.arrived.contains(client)) {
+                    now.arrived.clear();
+                    now.endpoint.handle_network_change(None);
+                }
             }
         }
         std::future::pending().await
