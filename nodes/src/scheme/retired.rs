@@ -4,9 +4,10 @@
 //! there before this client came, is lost, and the server cannot know: noq sends again what a closed
 //! path has lost only three PTO after the close. So the old path is not closed at once. The client
 //! makes it a backup, so that nothing goes there any more, not even acknowledgements of what came
-//! from there; the server, which has seen that its old address is gone, speaks on it once more from
-//! the new one. Acknowledged, that packet shows what before it was lost, and it is sent again two round
-//! trips after the new path was established. Then the old one is closed.
+//! from there. The server, which has seen that its old address is gone, speaks on it once more from
+//! the new one as soon as all its clients have come. Acknowledged, that packet shows what before it
+//! was lost, and it is sent again two round trips after the new path was established. Then, or when
+//! the server has not spoken in time, the old path is closed.
 
 use crate::transport::MAX_ACK_DELAY;
 use noq::{Connection, PathId, PathStatus};
