@@ -252,6 +252,9 @@ pub struct Transport {
     pub idle_timeout: Time,
     /// Both sides send a PING after so long without a packet to send.
     pub keep_alive: Option<Time>,
+    /// Servers get to know that they were moved, as one that CRIU restores with other addresses
+    /// does and one behind a relay does not. No peer could tell.
+    pub moves_noticed: bool,
     /// Length of one row of throughput.
     pub sample_interval: Time,
     /// Seed for everything random that is not cryptographic.

@@ -157,6 +157,7 @@ fn transport() -> Transport {
         ladder: Ladder::Fast,
         idle_timeout: Time::from_secs(30),
         keep_alive: None,
+        moves_noticed: true,
         sample_interval: Time::from_millis(100),
         seed: 1,
         qlog: false,

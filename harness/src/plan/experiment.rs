@@ -387,6 +387,7 @@ fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Trans
         }),
         idle_timeout: time(own.idle_timeout, common.idle_timeout, Time::from_secs(30)),
         keep_alive: own.keep_alive.or(common.keep_alive),
+        moves_noticed: true,
         sample_interval: time(own.sample_interval, common.sample_interval, Time::from_millis(100)),
         seed: 0,
         qlog: own.qlog.or(common.qlog).unwrap_or(false),

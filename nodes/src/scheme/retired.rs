@@ -8,14 +8,19 @@
 //! the new one as soon as all its clients have come. Acknowledged, that packet shows what before it
 //! was lost, and it is sent again two round trips after the new path was established. Then, or when
 //! the server has not spoken in time, the old path is closed.
+//!
+//! A server that does not notice its move never speaks, and an acknowledgement that it gets after an
+//! outage makes noq's PTO of that path as long as the outage; so under such a server the old path
+//! *is* closed at once.
 
 use crate::transport::MAX_ACK_DELAY;
 use noq::{Connection, PathId, PathStatus};
 use std::time::Instant;
 
 /// The paths of one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Retired {
+    moves_noticed: bool,
     paths: Vec<Path>,
 }
 
@@ -27,11 +32,16 @@ struct Path {
 }
 
 impl Retired {
+    /// None yet; `moves_noticed` as in the settings.
+    pub(super) fn new(moves_noticed: bool) -> Self {
+        Self { moves_noticed, paths: vec![] }
+    }
+
     /// Retires a path. `false` when it has to be closed at once.
     pub(super) fn add(&mut self, connection: &Connection, id: PathId, now: Instant) -> bool {
         let Some(path) = connection.path(id) else { return false };
         let stats = path.stats();
-        if path.set_status(PathStatus::Backup).is_err() {
+        if !self.moves_noticed || path.set_status(PathStatus::Backup).is_err() {
             return false;
         }
         let until = now + 3 * stats.rtt + MAX_ACK_DELAY;

@@ -116,6 +116,8 @@ impl Pair {
             ladder: Ladder::Fast,
             idle_timeout: Time::from_secs(30),
             keep_alive: None,
+            // The relay moves, and the server stays where it is.
+            moves_noticed: false,
             sample_interval: Time::from_millis(100),
             seed: 1,
             qlog: true,

@@ -155,7 +155,7 @@ impl<'a> Driver<'a> {
             machine: machine(client, remote),
             timeout: ProbeTimeout::default(),
             home: PathId::ZERO,
-            retired: Retired::default(),
+            retired: Retired::new(client.config.transport.moves_noticed),
             search: None,
             question: None,
             // The id of the handshake's path is spent.

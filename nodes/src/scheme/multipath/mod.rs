@@ -80,7 +80,8 @@ impl<'a> Driver<'a> {
             PATH_IDS - 1,
         );
         let (silence, announcements) = (Silence::default(), BTreeMap::new());
-        Self { client, connection, machine, silence, retired: Retired::default(), announcements }
+        let retired = Retired::new(client.config.transport.moves_noticed);
+        Self { client, connection, machine, silence, retired, announcements }
     }
 
     /// Follows the server for as long as the connection lives; its end is the download's affair.
