@@ -44,7 +44,6 @@ pub(crate) fn between_servers(transport: &Transport) -> anyhow::Result<Arc<Trans
     config
         .max_idle_timeout(Some(IdleTimeout::try_from(PUSH_IDLE)?))
         .keep_alive_interval(Some(PUSH_KEEP_ALIVE))
-        .keep_alive_interval(transport.keep_alive.map(|t| t.as_duration()))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(4 * STREAM_WINDOW))
         .send_window(u64::from(PUSH_WINDOW))
@@ -66,6 +65,7 @@ pub(crate) fn for_one_connection(
     };
     config
         .max_idle_timeout(Some(IdleTimeout::try_from(transport.idle_timeout.as_duration())?))
+        .keep_alive_interval(transport.keep_alive.map(|t| t.as_duration()))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(4 * STREAM_WINDOW))
         .send_window(send_window)

@@ -16,12 +16,14 @@ use limosa_record::{
 };
 use std::{thread::sleep, time::Duration};
 
-fn serves_requests(scheme: Scheme) {
+/// A client that has so many requests, each of `outstanding` at a time after a pause.
+fn asking(scheme: Scheme, count: u64, outstanding: u32, think_ms: u64) -> Pair {
     let mut pair = Pair::new(scheme, Congestion::Cubic, Profile::Modern, 10);
     let catalogue = catalogue(20, 3_000);
-    let Workload::Requests(workload) = requests(&catalogue, 1.0, 400, 0.3) else { unreachable!() };
-    let think = Time::from_millis(1);
-    let arrivals = Arrivals::ClosedLoop { outstanding: 8, think };
+    let Workload::Requests(workload) = requests(&catalogue, 1.0, count, 0.3) else {
+        unreachable!()
+    };
+    let arrivals = Arrivals::ClosedLoop { outstanding, think: Time::from_millis(think_ms) };
     pair.workload = Workload::Requests(RequestWorkload { arrivals, ..workload });
     pair.store = Some(StoreConfig {
         name: "only".into(),
@@ -29,6 +31,11 @@ fn serves_requests(scheme: Scheme) {
         ca: pair.folder.path().join("cert.pem"),
         server_name: "server.test".into(),
     });
+    pair
+}
+
+fn serves_requests(scheme: Scheme) {
+    let pair = asking(scheme, 400, 8, 1);
     let server = pair.start_server();
     let client = pair.start_client("/random");
     ask(pair.client_control, &Request::Start);
@@ -56,6 +63,23 @@ fn serves_requests(scheme: Scheme) {
 #[test]
 fn requests_over_quic() {
     serves_requests(Scheme::Quic);
+}
+
+#[test]
+fn a_keep_alive_holds_the_connection_of_an_idle_client() {
+    for (keep_alive, reconnects) in [(None, true), (Some(Time::from_millis(100)), false)] {
+        let mut pair = asking(Scheme::Quic, 3, 1, 1_500);
+        pair.transport.idle_timeout = Time::from_millis(500);
+        pair.transport.keep_alive = keep_alive;
+        let server = pair.start_server();
+        let client = pair.start_client("/random");
+        ask(pair.client_control, &Request::Start);
+        let ended = client.join().unwrap();
+        let lost = ended.is_err() || pair.result().reconnects > 0;
+        assert_eq!(lost, reconnects, "{ended:?} {keep_alive:?}");
+        ask(pair.server_control, &Request::Stop);
+        server.join().unwrap().unwrap();
+    }
 }
 
 #[test]

@@ -110,10 +110,8 @@ fn the_scenario_of_the_paper() {
     assert_eq!(rig.times(0), [5_000, 5_500, 6_500, 8_500, 12_500]);
     assert_eq!(rig.times(1), [10_300, 10_800, 11_800, 13_800, 17_800]);
     assert_eq!(rig.silent, [1]);
-    assert!(
-        ![rig.closed.clone(), rig.retired.clone()].concat().contains(&id(1)),
-        "the last path stays formally open"
-    );
+    let over = rig.closed.contains(&id(1)) || !rig.retired.is_empty();
+    assert!(!over, "the last path stays formally open");
     rig.until(20_500, 10_300);
     let (t, interface, probe) = *rig.opened.last().unwrap();
     assert_eq!((t, interface), (20_500, 0));
