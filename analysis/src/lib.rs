@@ -1,7 +1,7 @@
 //! From a run directory to numbers, figures and a report.
 //!
 //! Input: the files that `limosa run` left, all of them, some of them or pieces of them. Output:
-//! `summary.csv`, `model.csv`, `security.csv`, `figures/*.svg` and `report.html` beside them, and [`Analysis`] for the
+//! `summary.csv`, `model.csv`, `security.csv`, `figures/*.svg`, `report.html` and `measured.md` beside them, and [`Analysis`] for the
 //! terminal; of several runs also a [`Comparison`]. Needs no root and nothing of the machine that ran
 //! the experiment.
 
@@ -54,7 +54,7 @@ struct Chapter {
     figures: Vec<Figure>,
 }
 
-/// Analyses a run directory and writes `summary.csv`, `figures/` and `report.html` into it.
+/// Analyses a run directory and writes `summary.csv`, `figures/`, `report.html` and `measured.md` into it.
 ///
 /// # Errors
 /// Only when these cannot be written: whatever is missing or broken in the input is a warning.
@@ -81,6 +81,7 @@ pub fn analyse(run: &RunDir) -> anyhow::Result<Analysis> {
     let analysis = Analysis { variants, summary, excesses, figures, warnings };
     let page = report::page(&input, &analysis, &chapters, &modelled);
     write_whole(&run.report(), page.as_bytes())?;
+    write_whole(&run.measured(), report::markdown(&input, &analysis).as_bytes())?;
     tracing::debug!(report = %run.report().display(), figures = analysis.figures.len(), "analysed");
     Ok(analysis)
 }

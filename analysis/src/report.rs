@@ -7,12 +7,14 @@ mod files;
 mod headline;
 mod made;
 mod measured;
+mod page;
 mod published;
 mod statement;
 mod table;
 mod trials;
 
 pub(crate) use made::leaves;
+pub(crate) use page::markdown;
 
 use crate::{Analysis, Chapter, Figure, input::Input, model, number};
 use maud::{DOCTYPE, Markup, PreEscaped, html};

@@ -57,6 +57,27 @@ fn summary_holds_ok_trials_and_known_metrics_only() {
 }
 
 #[test]
+fn the_dated_page_holds_medians_and_ranges() {
+    let (_folder, run) = folder();
+    let mut trials = [trial("q", 1, Some(3.0)), trial("q", 2, Some(1.0)), trial("a|b", 1, None)];
+    trials[0].started_utc = "2026-11-28T01:02:03Z".into();
+    write_trials(&run, &trials);
+    analyse(&run).unwrap();
+    insta::assert_snapshot!(fs::read_to_string(run.measured()).unwrap(), @r"
+    # Limosa run, measured on 2026-11-28
+
+    3 trials of 2 variants: 2 ok, 1 failed, 0 suspect.
+
+    `limosa report` wrote this page from the rows of one run. Each cell is a median over the trials that are ok, followed by [the smallest–the largest value].
+
+    | variant | ok / failed / suspect | turnaround (s) |
+    |---|---|---|
+    | `q` | 2 / 0 / 0 | 2.00 [1.00–3.00] |
+    | `a\|b` | 0 / 1 / 0 | – |
+    ");
+}
+
+#[test]
 fn the_clients_of_a_server_are_points_of_a_figure() {
     let (_folder, run) = folder();
     write_trials(&run, &[trial("crowd", 1, Some(9.0)), trial("crowd", 2, None)]);

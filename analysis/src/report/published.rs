@@ -43,7 +43,7 @@ pub(super) fn published(input: &Input, analysis: &Analysis) -> Markup {
     }
 }
 
-fn subject(b: &Beside<'_>) -> String {
+pub(super) fn subject(b: &Beside<'_>) -> String {
     match (&b.published.variant, &b.published.baseline) {
         (Some(variant), Some(baseline)) => {
             summary::difference_name(variant, baseline).replace(" - ", " − ")
@@ -54,7 +54,7 @@ fn subject(b: &Beside<'_>) -> String {
 }
 
 /// In the metric's own unit, shortened where that has many digits.
-fn value(b: &Beside<'_>, value: f64) -> String {
+pub(super) fn value(b: &Beside<'_>, value: f64) -> String {
     match b.published.metric.as_str() {
         m if m.ends_with("_bps") => {
             format!("{} Mbit/s", number::amount((value / 1e4).round() / 100.0))

@@ -92,7 +92,7 @@ fn outcome(input: &Input) -> String {
 }
 
 /// The machine as a sentence; whatever it has that is not known here follows as it is called.
-fn in_words(value: Option<&Value>) -> Option<String> {
+pub(super) fn in_words(value: Option<&Value>) -> Option<String> {
     let mut lines = Vec::new();
     leaves(value?, "", &mut lines);
     let word = |(key, value): (String, String)| {

@@ -111,6 +111,11 @@ impl RunDir {
         self.0.join("report.html")
     }
 
+    /// `measured.md`: the results as a dated page.
+    pub fn measured(&self) -> PathBuf {
+        self.0.join("measured.md")
+    }
+
     /// `figures/`.
     pub fn figures(&self) -> PathBuf {
         self.0.join("figures")
