@@ -1,8 +1,13 @@
-# Fast local subset of CI.
+# Fast local subset of CI: nothing that needs root or a guest. With nextest, each test by itself:
+# `cargo nextest run --workspace`.
 check:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
-    cargo test --workspace -- --skip guest
+    LIMOSA_TESTS=fast cargo test --workspace
+
+# What takes too long for every change.
+night:
+    LIMOSA_TESTS=night cargo test --workspace
 
 # Everything that CI does.
 ci:

@@ -47,14 +47,10 @@ fn tcp_over(shape: &ShapePlan, length: usize) -> Result<Pair> {
     Ok(pair)
 }
 
-#[test]
-#[ignore = "needs root: run by the_engine_carries_packets"]
 fn tcp_streams_arrive_whole_over_a_fast_link() -> Result<()> {
     tcp_over(&delayed(Duration::from_millis(2)), 32 << 20).map(drop)
 }
 
-#[test]
-#[ignore = "needs root: run by the_engine_carries_packets"]
 fn tcp_streams_arrive_whole_over_a_narrow_link() -> Result<()> {
     // The queue overflows and trains are cut up into single segments.
     let pair = tcp_over(&limited(50_000_000, Duration::from_millis(5)), 4 << 20)?;
@@ -63,8 +59,6 @@ fn tcp_streams_arrive_whole_over_a_narrow_link() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root: run by the_engine_carries_packets"]
 fn tcp_streams_arrive_whole_over_a_bad_link() -> Result<()> {
     let mut shape = delayed(Duration::from_millis(2));
     shape.delay.duplicate_ratio = 0.02;
@@ -77,8 +71,6 @@ fn tcp_streams_arrive_whole_over_a_bad_link() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root: run by the_engine_carries_packets"]
 fn trains_of_datagrams_arrive_as_datagrams() -> Result<()> {
     const SEGMENT: usize = 1200;
     let pair = Pair::up(&delayed(Duration::from_millis(1)))?;
@@ -121,3 +113,10 @@ fn segment(socket: &UdpSocket, bytes: libc::c_int) -> Result<()> {
     ensure!(done == 0, "set UDP_SEGMENT: {}", std::io::Error::last_os_error());
     Ok(())
 }
+
+limosa_testkit::tests![
+    tcp_streams_arrive_whole_over_a_fast_link[alone],
+    tcp_streams_arrive_whole_over_a_narrow_link[alone],
+    tcp_streams_arrive_whole_over_a_bad_link[alone],
+    trains_of_datagrams_arrive_as_datagrams[alone],
+];

@@ -25,8 +25,6 @@ fn offer(pair: &Pair, rate_bps: u64) -> Result<Flow> {
     flood(&pair.hosts[0], &pair.hosts[1], &what)
 }
 
-#[test]
-#[ignore = "needs root: run by the_engine_carries_packets"]
 fn an_idle_link_of_25_ms_each_way_has_an_rtt_of_50_ms() -> Result<()> {
     let pair = Pair::up(&delayed(Duration::from_millis(25)))?;
     for v6 in [false, true] {
@@ -39,8 +37,6 @@ fn an_idle_link_of_25_ms_each_way_has_an_rtt_of_50_ms() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root: run by the_engine_carries_packets"]
 fn a_rate_is_kept_and_what_is_too_much_waits_or_is_dropped() -> Result<()> {
     let pair = Pair::up(&limited(100_000_000, Duration::from_millis(5)))?;
     let flow = offer(&pair, 120_000_000)?;
@@ -58,8 +54,6 @@ fn a_rate_is_kept_and_what_is_too_much_waits_or_is_dropped() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root: run by the_engine_carries_packets"]
 fn a_trace_gives_its_rate() -> Result<()> {
     let mut shape = delayed(Duration::from_millis(1));
     // Three packets in 4 ms are 9 Mbit/s.
@@ -71,8 +65,6 @@ fn a_trace_gives_its_rate() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root: run by the_engine_carries_packets"]
 fn random_loss_has_its_share_and_follows_from_the_seed() -> Result<()> {
     let mut shape = delayed(Duration::from_millis(1));
     shape.delay.loss = LossPlan::Random { ratio: 0.05 };
@@ -97,8 +89,6 @@ fn random_loss_has_its_share_and_follows_from_the_seed() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root: run by the_engine_carries_packets"]
 fn a_link_is_cut_mended_and_changed() -> Result<()> {
     let pair = Pair::up(&delayed(Duration::from_millis(5)))?;
     pair.engine.set_up(LINK, false)?;
@@ -120,8 +110,6 @@ fn a_link_is_cut_mended_and_changed() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root: run by the_engine_carries_packets"]
 fn an_engine_that_is_killed_is_missed() -> Result<()> {
     let pair = Pair::up(&delayed(Duration::from_millis(5)))?;
     let pid = Pid::from_raw(pair.engine.pid().cast_signed()).context("no process")?;
@@ -138,8 +126,6 @@ fn an_engine_that_is_killed_is_missed() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root: run by the_engine_carries_packets"]
 fn what_is_no_tap_is_refused() -> Result<()> {
     let (a, b) = std::io::pipe()?;
     let way = direction(&delayed(Duration::ZERO));
@@ -159,3 +145,13 @@ fn what_is_no_tap_is_refused() -> Result<()> {
     drop(a);
     Ok(())
 }
+
+limosa_testkit::tests![
+    an_idle_link_of_25_ms_each_way_has_an_rtt_of_50_ms[alone, compared],
+    a_rate_is_kept_and_what_is_too_much_waits_or_is_dropped[alone, compared],
+    a_trace_gives_its_rate[alone, compared],
+    random_loss_has_its_share_and_follows_from_the_seed[alone, compared],
+    a_link_is_cut_mended_and_changed[alone, compared],
+    an_engine_that_is_killed_is_missed[alone],
+    what_is_no_tap_is_refused[alone],
+];

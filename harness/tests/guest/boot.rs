@@ -6,10 +6,9 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::ONE_AT_A_TIME;
 use limosa::guest::{self, GuestCommand};
 
 /// Environment variable that makes this test binary run its value as a shell script in a guest.
@@ -32,24 +31,20 @@ fn command(script: &str, folder: &Path) -> GuestCommand {
 }
 
 /// The part that runs in a process of its own, so that its output, its signals and its death can be watched.
-#[test]
-fn helper_process() {
-    let Ok(script) = std::env::var(SCRIPT) else {
-        return;
-    };
+pub(crate) fn play_a_role() -> Option<ExitCode> {
+    let script = std::env::var(SCRIPT).ok()?;
     let folder = std::env::current_dir().expect("current folder");
     let ready = limosa::setup::setup().expect("setup");
     let code = guest::run(&command(&script, &folder), &ready).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         99
     });
-    std::process::exit(code);
+    Some(ExitCode::from(code as u8))
 }
 
 fn helper(script: &str, folder: &Path) -> Command {
     let mut helper = Command::new(std::env::current_exe().expect("this test"));
     helper
-        .args(["--exact", "boot::helper_process", "--nocapture", "--quiet"])
         .env(SCRIPT, script)
         .current_dir(folder)
         .stdin(Stdio::null())
@@ -74,22 +69,14 @@ fn machines(folder: &Path) -> usize {
         .count()
 }
 
-#[test]
 fn output_exit_code_and_files_arrive() {
-    let _one = ONE_AT_A_TIME.lock();
     let folder = tempfile::tempdir().expect("temporary folder");
     let script = "printf 'out\\r\\n\\000\\377end'; printf 'err\\n' >&2; \
         dd if=/dev/urandom of=$SHARED/big bs=1M count=50 2>/dev/null; sha256sum < $SHARED/big > $SHARED/sum; exit 42";
     let output = run(script, folder.path());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(42), "{stderr}");
-    // The helper's test runner prints lines of its own around it.
-    let wanted = b"out\r\n\0\xffend";
-    assert!(
-        output.stdout.windows(wanted.len()).any(|part| part == wanted),
-        "{:?}",
-        String::from_utf8_lossy(&output.stdout)
-    );
+    assert_eq!(output.stdout, b"out\r\n\0\xffend", "{}", String::from_utf8_lossy(&output.stdout));
     assert!(stderr.contains("err\n") && !stderr.contains("out"), "{stderr}");
 
     let sum = Command::new("sha256sum")
@@ -102,9 +89,7 @@ fn output_exit_code_and_files_arrive() {
     assert_eq!(machines(folder.path()), 0);
 }
 
-#[test]
 fn the_guest_can_do_what_experiments_need() {
-    let _one = ONE_AT_A_TIME.lock();
     let folder = tempfile::tempdir().expect("temporary folder");
     let script = "set -e; criu check; ip link add name va type veth peer name vb; \
         tc qdisc add dev va root netem delay 25ms; tc qdisc add dev vb root tbf rate 100mbit burst 400kb latency 1ms; \
@@ -123,9 +108,7 @@ fn the_guest_can_do_what_experiments_need() {
     assert!(stdout.contains("net 4"), "{stdout}");
 }
 
-#[test]
 fn ctrl_c_reaches_the_inner_command() {
-    let _one = ONE_AT_A_TIME.lock();
     let folder = tempfile::tempdir().expect("temporary folder");
     let script = "trap 'echo interrupted; exit 7' INT; echo started; while :; do sleep 0.1; done";
     let mut child = helper(script, folder.path()).spawn().expect("start the helper");
@@ -140,9 +123,7 @@ fn ctrl_c_reaches_the_inner_command() {
     assert!(rest.contains("interrupted"), "{rest}");
 }
 
-#[test]
 fn killing_limosa_kills_the_guest() {
-    let _one = ONE_AT_A_TIME.lock();
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut child =
         helper("echo started; sleep 1000", folder.path()).spawn().expect("start the helper");
@@ -158,9 +139,7 @@ fn killing_limosa_kills_the_guest() {
     }
 }
 
-#[test]
 fn a_program_that_is_not_there_is_named() {
-    let _one = ONE_AT_A_TIME.lock();
     let folder = tempfile::tempdir().expect("temporary folder");
     let ready = limosa::setup::setup().expect("setup");
     let mut command = command("", folder.path());
@@ -180,3 +159,11 @@ fn wait_for_line(stdout: &mut impl BufRead, wanted: &str) {
     }
     panic!("the guest never said {wanted:?}");
 }
+
+limosa_testkit::tests![
+    output_exit_code_and_files_arrive[alone],
+    the_guest_can_do_what_experiments_need[alone],
+    ctrl_c_reaches_the_inner_command[alone],
+    killing_limosa_kills_the_guest[alone],
+    a_program_that_is_not_there_is_named[alone],
+];

@@ -1,9 +1,8 @@
 //! Checkpoint and restore with a real CRIU, between real network namespaces.
 //!
-//! Runs as root inside the guest, and on the host with the criu that `limosa setup` gets:
-//! `cargo test -p limosa --test guest criu:: -- --ignored --test-threads 1 --nocapture`.
+//! Runs as root inside the guest, and on the host with the criu that `limosa setup` gets.
 //! The echo server, and the harness that gets killed, are this very test program, started again
-//! with `LIMOSA_ROLE` set. `LIMOSA_WORK` names a folder for logs and rows (default: a new one in
+//! with `LIMOSA_TEST_ROLE` set. `LIMOSA_WORK` names a folder for logs and rows (default: a new one in
 //! the folder of temporary files, where the images always are).
 
 use limosa::sys::{
@@ -18,7 +17,7 @@ use std::{
     net::{TcpListener, TcpStream, UdpSocket},
     os::fd::AsFd,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitCode},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -39,6 +38,9 @@ pub(crate) fn program() -> PathBuf {
 pub(crate) async fn criu() -> Criu {
     limosa::setup::criu::get(&program()).await.unwrap().criu
 }
+
+/// Which part of these tests a process plays.
+const ROLE: &str = "LIMOSA_TEST_ROLE";
 
 const WILDCARD: &str = "0.0.0.0:7000";
 /// Memory that the server touches, so that its size is that of a real node.
@@ -92,7 +94,7 @@ impl World {
     }
 
     async fn start(&self, bind: &str) -> Process {
-        let launch = role("role_server", bind, &self.work);
+        let launch = role("server", bind, &self.work);
         let process = Process::spawn(&launch, Some(netns(&self.server(1)).as_fd())).await.unwrap();
         ready(&self.work).await;
         process
@@ -115,21 +117,30 @@ fn netns(name: &str) -> File {
     File::open(Path::new("/run/netns").join(name)).unwrap()
 }
 
-fn role(test: &str, value: &str, work: &Path) -> Launch {
-    let test = format!("criu::{test}");
-    let args = ["--exact", &test, "--ignored", "--nocapture", "--test-threads", "1"];
+fn role(role: &str, value: &str, work: &Path) -> Launch {
     Launch {
-        env: vec![("LIMOSA_ROLE".into(), value.into()), ("LIMOSA_WORK".into(), work.into())],
+        env: vec![
+            (ROLE.into(), role.into()),
+            ("LIMOSA_ROLE".into(), value.into()),
+            ("LIMOSA_WORK".into(), work.into()),
+        ],
         own_pid_namespace: true,
-        ..Launch::new(std::env::current_exe().unwrap(), args, work.join("server.log"))
+        ..Launch::new(std::env::current_exe().unwrap(), [""; 0], work.join("server.log"))
     }
 }
 
+/// Is the echo server or the harness, if the environment says so.
+pub(crate) fn play_a_role() -> Option<ExitCode> {
+    match std::env::var(ROLE).ok()?.as_str() {
+        "server" => role_server(),
+        _ => role_harness(),
+    }
+    Some(ExitCode::SUCCESS)
+}
+
 /// Numbers every datagram that it echoes, and writes a row for each.
-#[test]
-#[ignore = "not a test: the server of the others"]
 fn role_server() {
-    let Ok(bind) = std::env::var("LIMOSA_ROLE") else { return };
+    let bind = std::env::var("LIMOSA_ROLE").unwrap();
     let work = PathBuf::from(std::env::var_os("LIMOSA_WORK").unwrap());
     let mut rows =
         OpenOptions::new().append(true).create(true).open(work.join("rows.csv")).unwrap();
@@ -234,8 +245,6 @@ fn inner_pid(process: &Process) -> String {
     line.split_whitespace().last().unwrap().to_owned()
 }
 
-#[tokio::test(flavor = "current_thread")]
-#[ignore = "needs root and CRIU: run by the guest test"]
 async fn criu_is_usable_and_says_what_it_can() {
     let criu = criu().await;
     println!("criu {} at {}", criu.version().await.unwrap(), criu.program().display());
@@ -246,8 +255,6 @@ async fn criu_is_usable_and_says_what_it_can() {
     assert!(!criu.feature("no_such_feature").await.unwrap());
 }
 
-#[tokio::test(flavor = "current_thread")]
-#[ignore = "needs root and CRIU: run by the guest test"]
 async fn a_server_moves_again_and_again_while_its_client_goes_on_asking() {
     let world = World::new("move");
     let criu = criu().await;
@@ -284,8 +291,6 @@ async fn a_server_moves_again_and_again_while_its_client_goes_on_asking() {
     assert!(rows.lines().count() > answers.len(), "rows of all lives in one file");
 }
 
-#[tokio::test(flavor = "current_thread")]
-#[ignore = "needs root and CRIU: run by the guest test"]
 async fn a_copy_runs_next_to_its_original() {
     let world = World::new("copy");
     let criu = criu().await;
@@ -309,8 +314,6 @@ async fn a_copy_runs_next_to_its_original() {
     assert_eq!(original.stop(Duration::from_secs(5)).await.unwrap(), ExitState::Exited(7));
 }
 
-#[tokio::test(flavor = "current_thread")]
-#[ignore = "needs root and CRIU: run by the guest test"]
 async fn a_restore_without_the_bound_address_names_the_log_and_the_reason() {
     let world = World::new("bound");
     let criu = criu().await;
@@ -329,8 +332,6 @@ async fn a_restore_without_the_bound_address_names_the_log_and_the_reason() {
     assert_eq!(process.stop(Duration::from_secs(5)).await.unwrap(), ExitState::Exited(7));
 }
 
-#[tokio::test(flavor = "current_thread")]
-#[ignore = "needs root and CRIU: run by the guest test"]
 async fn a_failed_dump_leaves_the_source_running() {
     let world = World::new("nodump");
     let criu = criu().await;
@@ -351,16 +352,14 @@ async fn a_failed_dump_leaves_the_source_running() {
 }
 
 /// A harness that moves a server and then waits for its own end.
-#[test]
-#[ignore = "not a test: the harness that gets killed"]
 fn role_harness() {
-    let Ok(namespace) = std::env::var("LIMOSA_ROLE") else { return };
+    let namespace = std::env::var("LIMOSA_ROLE").unwrap();
     let work = PathBuf::from(std::env::var_os("LIMOSA_WORK").unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let netns = netns(&namespace);
         let criu = criu().await;
-        let launch = role("role_server", WILDCARD, &work);
+        let launch = role("server", WILDCARD, &work);
         let process = Process::spawn(&launch, Some(netns.as_fd())).await.unwrap();
         ready(&work).await;
         let images = tempfile::tempdir().unwrap();
@@ -374,15 +373,13 @@ fn role_harness() {
     });
 }
 
-#[tokio::test(flavor = "current_thread")]
-#[ignore = "needs root and CRIU: run by the guest test"]
 async fn a_killed_harness_leaves_no_restored_process() {
     let world = World::new("killed");
     let launch = Launch {
         own_pid_namespace: false,
         stdout: world.work.join("harness.log"),
         stderr: world.work.join("harness.log"),
-        ..role("role_harness", &world.server(1), &world.work)
+        ..role("harness", &world.server(1), &world.work)
     };
     let harness = Process::spawn(&launch, None).await.unwrap();
     let mut restored = None;
@@ -407,3 +404,12 @@ async fn a_killed_harness_leaves_no_restored_process() {
     }
     panic!("the restored process is still there");
 }
+
+limosa_testkit::async_tests![
+    criu_is_usable_and_says_what_it_can,
+    a_server_moves_again_and_again_while_its_client_goes_on_asking,
+    a_copy_runs_next_to_its_original,
+    a_restore_without_the_bound_address_names_the_log_and_the_reason,
+    a_failed_dump_leaves_the_source_running,
+    a_killed_harness_leaves_no_restored_process,
+];

@@ -102,8 +102,6 @@ impl Pairs {
     }
 }
 
-#[test]
-#[ignore = "needs root and netem: run by the guest test"]
 fn round_trips_are_the_same() -> Result<()> {
     let pairs = Pairs::new()?;
     for delay_ms in [1_u16, 5, 25, 100, 200] {
@@ -125,8 +123,6 @@ fn round_trips_are_the_same() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root and netem: run by the guest test"]
 fn rates_and_queues_are_the_same() -> Result<()> {
     let pairs = Pairs::new()?;
     for mbps in [1_u64, 10, 30, 100] {
@@ -216,8 +212,6 @@ fn rate_and_queue(pairs: &Pairs, mbps: u64, queue: &str) -> Result<()> {
     anyhow::bail!("{shape}: rate and queueing delay were never the same in one measurement")
 }
 
-#[test]
-#[ignore = "needs root and netem: run by the guest test"]
 fn losses_are_the_same() -> Result<()> {
     let pairs = Pairs::new()?;
     for (percent, shape) in [
@@ -298,3 +292,9 @@ fn distance(a: &BTreeMap<u64, f64>, b: &BTreeMap<u64, f64>) -> (f64, f64) {
     let terms = bins.iter().map(|(a, b)| (ka * a - kb * b).powi(2) / (a + b));
     (terms.sum(), BOUNDS[(bins.len() - 1).min(BOUNDS.len() - 1)])
 }
+
+limosa_testkit::tests![
+    round_trips_are_the_same[inside, compared],
+    rates_and_queues_are_the_same[inside, compared],
+    losses_are_the_same[inside, compared],
+];

@@ -126,8 +126,6 @@ fn offer(ends: &[Netns; 2], rate_bps: u64, seconds: u64) -> Result<Flow> {
     flood(&ends[0], &ends[1], &what)
 }
 
-#[test]
-#[ignore = "needs root"]
 fn bridge_router_and_source_routing() -> Result<()> {
     // client – switch – router – server, which has two interfaces, in networks 2 and 3.
     let [client, switch, router, server] =
@@ -196,8 +194,6 @@ fn bridge_router_and_source_routing() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root"]
 fn refusals_name_the_attempt() -> Result<()> {
     let [netns] = create([Role::Host])?;
     let (address, prefix_len) = addresses(1, 1)[0];
@@ -214,8 +210,6 @@ fn refusals_name_the_attempt() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root"]
 fn a_pinned_namespace_survives_its_handle() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("host");
@@ -232,8 +226,6 @@ fn a_pinned_namespace_survives_its_handle() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root"]
 fn a_handle_works_in_the_callers_runtime() -> Result<()> {
     let [netns] = create([Role::Host])?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -245,8 +237,6 @@ fn a_handle_works_in_the_callers_runtime() -> Result<()> {
     })
 }
 
-#[test]
-#[ignore = "needs root"]
 fn offloads_read_back_off() -> Result<()> {
     let ([a, _b], link) = pair()?;
     let force = offload::read(&a, "eth0")?;
@@ -256,8 +246,6 @@ fn offloads_read_back_off() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root"]
 fn rate_and_queue_are_those_of_tbf() -> Result<()> {
     let (ends, link) = pair()?;
     // A queue of 422 kB at 100 Mbit/s, scaled to a rate that emulated machines keep up with.
@@ -301,8 +289,6 @@ fn rate_and_queue_are_those_of_tbf() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root"]
 fn a_fast_link_prints_its_rate() -> Result<()> {
     let (ends, link) = pair()?;
     let tbf = Tbf { rate_bps: 100_000_000, burst_bytes: 400_000, limit_bytes: 422_000 };
@@ -313,8 +299,6 @@ fn a_fast_link_prints_its_rate() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root and netem: run by the guest test"]
 fn delay_of_25_ms_each_way() -> Result<()> {
     let ([a, _b], link) = pair()?;
     for stage in link.delay {
@@ -331,8 +315,6 @@ fn delay_of_25_ms_each_way() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root and netem: run by the guest test"]
 fn changing_a_delay_keeps_the_packets() -> Result<()> {
     let ([a, _b], link) = pair()?;
     let netem = |ms: u64| Qdisc::Netem(Netem { delay_ns: ms * 1_000_000, ..Netem::default() });
@@ -351,8 +333,6 @@ fn changing_a_delay_keeps_the_packets() -> Result<()> {
     })
 }
 
-#[test]
-#[ignore = "needs root and netem: run by the guest test"]
 fn jitter_keeps_the_order_unless_told_otherwise() -> Result<()> {
     let (ends, link) = pair()?;
     for jitter_reorders in [false, true] {
@@ -372,8 +352,6 @@ fn jitter_keeps_the_order_unless_told_otherwise() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root and netem: run by the guest test"]
 fn loss_is_what_was_asked_for_and_repeats_with_its_seed() -> Result<()> {
     let (ends, link) = pair()?;
     // The hosts announce their IPv6 groups when they come up; that must not draw random numbers.
@@ -409,8 +387,6 @@ fn loss_is_what_was_asked_for_and_repeats_with_its_seed() -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root"]
 fn a_hundred_hosts_on_one_switch() -> Result<()> {
     const HOSTS: u8 = 100;
     let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
@@ -489,3 +465,18 @@ fn a_hundred_hosts_on_one_switch() -> Result<()> {
     }
     Ok(())
 }
+
+limosa_testkit::tests![
+    bridge_router_and_source_routing[inside],
+    refusals_name_the_attempt[inside],
+    a_pinned_namespace_survives_its_handle[inside],
+    a_handle_works_in_the_callers_runtime[inside],
+    offloads_read_back_off[inside],
+    rate_and_queue_are_those_of_tbf[inside, compared],
+    a_fast_link_prints_its_rate[inside],
+    delay_of_25_ms_each_way[inside, compared],
+    changing_a_delay_keeps_the_packets[inside, compared],
+    jitter_keeps_the_order_unless_told_otherwise[inside, compared],
+    loss_is_what_was_asked_for_and_repeats_with_its_seed[inside, compared],
+    a_hundred_hosts_on_one_switch[inside],
+];

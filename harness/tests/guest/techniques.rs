@@ -33,8 +33,6 @@ timeline:
     only: [hybrid]
 ";
 
-#[test]
-#[ignore = "needs root, CRIU, soft-dirty pages and userfaultfd: run by the guest test"]
 fn a_downloading_server_moves_by_each_technique() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text);
@@ -74,3 +72,5 @@ fn a_downloading_server_moves_by_each_technique() {
     assert!(hybrid.rounds == Some(1) && first(hybrid) > ballast, "{hybrid:?}");
     assert!(few(hybrid.lazy_pages), "{hybrid:?}");
 }
+
+limosa_testkit::tests![a_downloading_server_moves_by_each_technique[inside],];

@@ -1,6 +1,5 @@
 //! Whole runs in a guest, as a user starts them.
 
-use super::ONE_AT_A_TIME;
 use limosa_record::{
     dir::RunDir,
     fault::VARIABLE,
@@ -38,9 +37,7 @@ fn files() -> tempfile::TempDir {
     folder
 }
 
-#[test]
 fn one_short_trial_of_each_scheme() {
-    let _one = ONE_AT_A_TIME.lock();
     let folder = files();
     let (code, text) =
         limosa(folder.path(), &["run", "experiments/quickstart.yaml", "--on", "guest"]);
@@ -76,9 +73,7 @@ fn one_short_trial_of_each_scheme() {
 
 /// The first guest dies, the first trial's client ends before its last step is due, and the second
 /// one still runs.
-#[test]
 fn neither_a_guest_that_dies_nor_a_trial_that_fails_stops_the_run() {
-    let _one = ONE_AT_A_TIME.lock();
     let folder = files();
     let path = folder.path().join("experiments/quickstart.yaml");
     let text = fs::read_to_string(&path).expect("quickstart.yaml");
@@ -99,8 +94,6 @@ fn neither_a_guest_that_dies_nor_a_trial_that_fails_stops_the_run() {
 
 /// A guest that hangs has two limits, each with words of its own; one that dies at its start is
 /// replaced.
-#[test]
-#[ignore = "waits for limits of minutes; the night runs it"]
 fn a_guest_that_hangs_is_given_up() {
     let arguments =
         ["run", "experiments/quickstart.yaml", "--on", "guest", "--only", "quic-migrate"];
@@ -115,3 +108,9 @@ fn a_guest_that_hangs_is_given_up() {
         assert!(text.contains(told), "{fault}: {text}");
     }
 }
+
+limosa_testkit::tests![
+    one_short_trial_of_each_scheme[alone],
+    neither_a_guest_that_dies_nor_a_trial_that_fails_stops_the_run[alone],
+    a_guest_that_hangs_is_given_up[alone, night],
+];

@@ -59,8 +59,6 @@ const TICKER: &str = "    command:
     env: {HOME: /nowhere}
     ready: {line: tick 1}";
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_program_goes_on_where_it_was_and_ends_when_it_is_asked_to() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (output, run) = beside(folder.path(), TICKER, MOVE);
@@ -80,8 +78,6 @@ fn a_program_goes_on_where_it_was_and_ends_when_it_is_asked_to() {
     assert!(ticks.len() > 5, "{log}");
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn what_criu_cannot_dump_stays_where_it_is_with_its_reason() {
     let folder = tempfile::tempdir().expect("temporary folder");
     // criu keeps files without a name only when they are small.
@@ -104,8 +100,6 @@ fn what_criu_cannot_dump_stays_where_it_is_with_its_reason() {
     assert_eq!(log.expect("what it said"), "begun\nasked to end\n");
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_program_that_ends_at_once_or_is_never_there_is_told() {
     let cases = [
         (
@@ -134,8 +128,6 @@ fn a_program_that_ends_at_once_or_is_never_there_is_told() {
 
 /// The client would see any reset, and its program would not come back on a busy address: here it
 /// goes there and back again.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn nginx_takes_its_address_and_its_connection_along() {
     let (experiment, topology) =
         limosa::spec::load_experiment(Path::new(NGINX)).expect("the experiment");
@@ -158,3 +150,10 @@ fn nginx_takes_its_address_and_its_connection_along() {
         assert_eq!(events.iter().filter(connected).count(), 1, "{name}");
     }
 }
+
+limosa_testkit::tests![
+    a_program_goes_on_where_it_was_and_ends_when_it_is_asked_to,
+    what_criu_cannot_dump_stays_where_it_is_with_its_reason,
+    a_program_that_ends_at_once_or_is_never_there_is_told,
+    nginx_takes_its_address_and_its_connection_along,
+];

@@ -2,7 +2,7 @@
 //! that the machine is clean afterwards.
 
 use super::{
-    machine::{Place, moving},
+    machine::{Place, lab, moving},
     text,
 };
 use limosa_record::fault::VARIABLE;
@@ -259,22 +259,16 @@ fn wrong_beside_each_other<'c>(parts: impl Iterator<Item = &'c [(String, Case)]>
     })
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_run_that_cannot_go_on_says_whose_fault_it_is() {
     let wrong = all_wrong(RUN);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_trial_in_which_something_fails_has_a_row_that_says_what() {
     let wrong = all_wrong(TRIAL);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-#[test]
-#[ignore = "needs root, rsync and /dev/net/tun"]
 fn a_move_a_copy_and_a_push_in_which_something_fails_have_rows_that_say_what() {
     let cases: Vec<_> = ELSEWHERE.iter().map(|(text, case)| (text(), *case)).collect();
     // Three at a time: they wait for downloads most of the time.
@@ -283,8 +277,6 @@ fn a_move_a_copy_and_a_push_in_which_something_fails_have_rows_that_say_what() {
 }
 
 /// Killed when criu has got hold of it, in the first of two trials: by itself, and on its way.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_server_that_dies_under_its_dump_costs_its_trial_and_not_the_next() {
     let on_its_way = "the source has ended, too: checkpoint node `server`: dump process";
     let cases = [
@@ -316,8 +308,6 @@ fn a_server_that_dies_under_its_dump_costs_its_trial_and_not_the_next() {
 }
 
 /// The source is stopped while its images travel; a harness that dies then takes it along.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_harness_that_dies_under_travelling_images_leaves_nothing_that_clean_does_not_find() {
     let place = Place::of(&stream());
     let mut run = place.experiment(&[]);
@@ -327,8 +317,6 @@ fn a_harness_that_dies_under_travelling_images_leaves_nothing_that_clean_does_no
     assert_eq!(place.left(), [""; 0]);
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn everything_that_can_hang_has_a_limit() {
     let moves = HANGS.iter().map(|(size, limit, case)| (moving(limit, size), *case));
     let others = HANGING_TRANSFERS.iter().map(|(text, case)| (text(), *case));
@@ -339,16 +327,14 @@ fn everything_that_can_hang_has_a_limit() {
 }
 
 /// The kernel refuses the first request, the second, and so on until all are granted.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_lab_is_built_as_a_whole_or_not_at_all() {
-    const NAME: &str = "limosa-test-fault";
+    let name = &*lab("fault");
     let topology = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/nakano-2025.yaml");
     let place = Place::new("60s");
     for point in ["netns", "tap", "engine", "netlink"] {
         let mut granted = 0;
         for n in 1.. {
-            let up = ["up", topology, "--links", "user", "--name", NAME];
+            let up = ["up", topology, "--links", "user", "--name", name];
             let mut up = place.limosa(&up);
             let output =
                 up.env(VARIABLE, format!("{point}@{n}:refuse")).output().expect("start limosa");
@@ -357,13 +343,23 @@ fn a_lab_is_built_as_a_whole_or_not_at_all() {
                 break;
             }
             assert!(text(&output).contains("Operation not permitted"), "{n}: {}", text(&output));
-            assert!(!Path::new("/run/limosa/labs").join(NAME).exists(), "{point}@{n}");
+            assert!(!Path::new("/run/limosa/labs").join(name).exists(), "{point}@{n}");
             assert_eq!(place.left(), [""; 0], "{point}@{n}");
         }
-        let down = place.limosa(&["down", NAME]).output().expect("start limosa");
+        let down = place.limosa(&["down", name]).output().expect("start limosa");
         assert!(down.status.success(), "{}", text(&down));
         assert_eq!(place.left(), [""; 0], "{point}");
         println!("{point}: refused at each of {granted} steps");
         assert!(granted > 0, "{point} was never passed");
     }
 }
+
+limosa_testkit::tests![
+    a_run_that_cannot_go_on_says_whose_fault_it_is,
+    a_trial_in_which_something_fails_has_a_row_that_says_what,
+    a_move_a_copy_and_a_push_in_which_something_fails_have_rows_that_say_what,
+    a_server_that_dies_under_its_dump_costs_its_trial_and_not_the_next,
+    a_harness_that_dies_under_travelling_images_leaves_nothing_that_clean_does_not_find,
+    everything_that_can_hang_has_a_limit,
+    a_lab_is_built_as_a_whole_or_not_at_all,
+];

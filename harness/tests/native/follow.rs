@@ -48,8 +48,6 @@ timeline:
     )
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn one_path_follows_a_server_there_and_back_again() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (output, run) = crate::run_with(folder.path(), "move", &experiment(), &["--jobs", "5"]);
@@ -81,3 +79,5 @@ fn one_path_follows_a_server_there_and_back_again() {
         }
     }
 }
+
+limosa_testkit::tests![one_path_follows_a_server_there_and_back_again,];

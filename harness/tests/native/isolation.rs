@@ -1,7 +1,10 @@
 //! What is in a lab stays in it: no packet leaves it, runs beside each other do not meet, and a node
 //! obeys only its own namespace.
 
-use super::{machine::Place, text};
+use super::{
+    machine::{Place, lab},
+    text,
+};
 use limosa::{
     capture::Capture,
     lab::pinned::PinnedLab,
@@ -55,25 +58,23 @@ fn send(to: SocketAddr, mark: &str) -> std::io::Result<usize> {
 
 /// Whatever a place of a lab sends to an address outside, nothing of it is seen on any interface of
 /// the machine; what is sent on the machine itself is.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn nothing_leaves_a_lab() {
-    const NAME: &str = "limosa-test-inside";
+    let name = &*lab("inside");
     let place = Place::new("60s");
     let mark = format!("limosa-{}-from-", std::process::id());
     let file = place.path().join("machine.pcap");
-    let up = ["up", TOPOLOGY, "--links", "user", "--name", NAME];
+    let up = ["up", TOPOLOGY, "--links", "user", "--name", name];
     let up = place.limosa(&up).output().expect("start limosa");
     assert!(up.status.success(), "{}", text(&up));
     let seen = Capture::start(&machine(), &file).expect("capture");
-    let pinned = PinnedLab::open(NAME).expect("open the lab");
+    let pinned = PinnedLab::open(name).expect("open the lab");
     let mut refused = Vec::new();
-    for name in pinned.network.places.keys() {
-        let inside = pinned.lab.place(name).expect("a place");
+    for place_name in pinned.network.places.keys() {
+        let inside = pinned.lab.place(place_name).expect("a place");
         for to in OUTSIDE {
             let sent = inside.run(|| Ok(send(to, &format!("{mark}inside"))));
             if sent.expect("enter the place").is_err() {
-                refused.push(format!("{name} to {to}"));
+                refused.push(format!("{place_name} to {to}"));
             }
         }
     }
@@ -81,7 +82,7 @@ fn nothing_leaves_a_lab() {
     send(here.local_addr().expect("its address"), &format!("{mark}outside")).expect("send");
     sleep(Duration::from_millis(300));
     end(seen);
-    let down = place.limosa(&["down", NAME]).output().expect("start limosa");
+    let down = place.limosa(&["down", name]).output().expect("start limosa");
     assert!(down.status.success(), "{}", text(&down));
     assert!(holds(&file, &format!("{mark}outside")), "the capture sees nothing at all");
     assert!(!holds(&file, &format!("{mark}inside")), "see the capture");
@@ -156,8 +157,6 @@ impl Drop for Run {
 
 /// A node listens on its namespace's loopback. The machine's own loopback and other places of the same
 /// lab, which do reach its address, are answered nothing.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_node_obeys_only_its_own_namespace() {
     const PATIENCE: Duration = Duration::from_millis(300);
     let place = Place::with("60s", "80MB");
@@ -185,8 +184,6 @@ fn a_node_obeys_only_its_own_namespace() {
 
 /// The same network with the same addresses twice, and a `clean` in the middle: each gets its own body,
 /// and the machine's own interfaces see nothing of either.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn runs_beside_each_other_do_not_meet() {
     let sizes = [("8MB", 8_000_000), ("7MB", 7_000_000)];
     let places = sizes.map(|(size, _)| Place::with("60s", size));
@@ -217,3 +214,9 @@ fn runs_beside_each_other_do_not_meet() {
         assert_eq!(place.left(), [""; 0]);
     }
 }
+
+limosa_testkit::tests![
+    nothing_leaves_a_lab,
+    a_node_obeys_only_its_own_namespace,
+    runs_beside_each_other_do_not_meet,
+];

@@ -2,7 +2,7 @@
 //! else is, and `--resume` makes the run whole.
 
 use super::{
-    machine::{Place, number},
+    machine::{Place, lab, number},
     text,
 };
 use limosa_record::{
@@ -50,8 +50,6 @@ const POINTS: &[&str] = &[
     "write/report.html",
 ];
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_harness_that_dies_anywhere_leaves_nothing_that_clean_does_not_find() {
     let mut wrong = Vec::new();
     for point in POINTS {
@@ -132,8 +130,6 @@ fn check_rows(place: &Place) -> Result<(), String> {
 }
 
 /// `LIMOSA_KILLS` says how often, `LIMOSA_KILL_SEED` from which moment on the sequence goes.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_run_that_is_killed_at_a_random_moment_is_cleaned_up_and_resumed() {
     let (kills, seed) = (number("LIMOSA_KILLS", 2), number("LIMOSA_KILL_SEED", 1));
     let place = Place::new("60s");
@@ -178,16 +174,14 @@ fn a_run_that_is_killed_at_a_random_moment_is_cleaned_up_and_resumed() {
 }
 
 /// A keeper that is killed takes its lab's links along; the rest is for `clean`.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_lab_whose_keeper_was_killed_is_cleaned_up() {
-    const NAME: &str = "limosa-test-keeper";
+    let name = &*lab("keeper");
     let topology = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/nakano-2025.yaml");
     let place = Place::new("60s");
-    let up = place.limosa(&["up", topology, "--links", "user", "--name", NAME]).output();
+    let up = place.limosa(&["up", topology, "--links", "user", "--name", name]).output();
     let up = up.expect("start limosa");
     assert!(up.status.success(), "{}", text(&up));
-    let home = Path::new("/run/limosa/labs").join(NAME);
+    let home = Path::new("/run/limosa/labs").join(name);
     place.clean();
     assert!(home.exists(), "a lab that is kept is no litter");
     let keeper = fs::read_dir("/proc").expect("list processes").flatten().find(|process| {
@@ -204,3 +198,9 @@ fn a_lab_whose_keeper_was_killed_is_cleaned_up() {
     assert!(!home.exists());
     assert_eq!(place.left(), [""; 0]);
 }
+
+limosa_testkit::tests![
+    a_harness_that_dies_anywhere_leaves_nothing_that_clean_does_not_find,
+    a_run_that_is_killed_at_a_random_moment_is_cleaned_up_and_resumed,
+    a_lab_whose_keeper_was_killed_is_cleaned_up,
+];

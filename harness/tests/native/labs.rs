@@ -1,10 +1,11 @@
 //! `limosa up` and what belongs to it.
 
-use super::text;
+use crate::{machine::lab, text};
 use limosa::{
     lab::pinned::PinnedLab,
     sys::ping::{Ping, ping},
 };
+use limosa_testkit::{Outcome, compare};
 use std::{
     path::Path,
     process::{Command, Output},
@@ -18,11 +19,11 @@ fn limosa(arguments: &[&str]) -> Output {
 }
 
 /// Removes the lab even if the test fails.
-struct Down(&'static str);
+struct Down(String);
 
 impl Drop for Down {
     fn drop(&mut self) {
-        let _ = limosa(&["down", self.0]);
+        let _ = limosa(&["down", &self.0]);
     }
 }
 
@@ -33,17 +34,15 @@ fn keepers(name: &str) -> usize {
     lines.filter(|line| String::from_utf8_lossy(line).contains(&home)).count()
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
-fn a_lab_in_user_space_outlives_its_command_and_ends_with_down() {
-    const NAME: &str = "limosa-test-user";
-    let _down = Down(NAME);
-    let up = limosa(&["up", TOPOLOGY, "--links", "user", "--name", NAME]);
+fn a_lab_in_user_space_outlives_its_command_and_ends_with_down() -> Outcome {
+    let name = &*lab("user");
+    let _down = Down(name.to_owned());
+    let up = limosa(&["up", TOPOLOGY, "--links", "user", "--name", name]);
     assert!(up.status.success(), "{}", text(&up));
-    assert_eq!(keepers(NAME), 1);
-    let again = limosa(&["up", TOPOLOGY, "--links", "user", "--name", NAME]);
+    assert_eq!(keepers(name), 1);
+    let again = limosa(&["up", TOPOLOGY, "--links", "user", "--name", name]);
     assert!(text(&again).contains("there is a lab"), "{}", text(&again));
-    let pinned = PinnedLab::open(NAME).expect("open the lab");
+    let pinned = PinnedLab::open(name).expect("open the lab");
     let wish = Ping {
         to: "10.1.0.3".parse().expect("an address"),
         from: None,
@@ -51,34 +50,41 @@ fn a_lab_in_user_space_outlives_its_command_and_ends_with_down() {
         interval: Duration::from_millis(20),
         timeout: Duration::from_secs(2),
     };
-    let rtt = ping(pinned.lab.place("client").expect("the client"), &wish).expect("ping");
-    let shortest = rtt.min_ns().expect("an answer") as f64 / 1e6;
-    assert!((50.0..51.5).contains(&shortest) && rtt.lost() == 0, "{rtt:?}");
-    let shown = limosa(&["inspect", NAME, "--json"]);
+    let outcome = compare(|| {
+        let rtt = ping(pinned.lab.place("client").expect("the client"), &wish).expect("ping");
+        let shortest = rtt.min_ns().expect("an answer") as f64 / 1e6;
+        assert!((50.0..51.5).contains(&shortest) && rtt.lost() == 0, "{rtt:?}");
+    });
+    let shown = limosa(&["inspect", name, "--json"]);
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
     let shapes = shown["shapes"].as_array().expect("shapes");
     assert_eq!(shapes.len(), 4, "{shown:#}");
     assert_eq!(shapes[0]["delay"]["shape"], "delay 25ms");
     assert!(shapes[0]["rate"]["sent_packets"].as_u64() >= Some(10), "{shown:#}");
-    let exec = limosa(&["exec", NAME, "router", "--", "ls", "/sys/class/net"]);
+    let exec = limosa(&["exec", name, "router", "--", "ls", "/sys/class/net"]);
     assert!(exec.status.success(), "{}", text(&exec));
-    let down = limosa(&["down", NAME]);
+    let down = limosa(&["down", name]);
     assert!(down.status.success(), "{}", text(&down));
-    assert_eq!(keepers(NAME), 0);
-    assert!(!Path::new("/run/limosa/labs").join(NAME).exists());
+    assert_eq!(keepers(name), 0);
+    assert!(!Path::new("/run/limosa/labs").join(name).exists());
+    outcome
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn more_links_than_descriptors_is_an_error_before_anything_is_built() {
-    let script = "ulimit -n 60; exec \"$0\" up \"$1\" --links user --name limosa-test-limit";
+    let script = "ulimit -n 60; exec \"$0\" up \"$1\" --links user --name \"$2\"";
+    let name = lab("limit");
     let output = Command::new("sh")
-        .args(["-c", script, env!("CARGO_BIN_EXE_limosa"), TOPOLOGY])
+        .args(["-c", script, env!("CARGO_BIN_EXE_limosa"), TOPOLOGY, &name])
         .output()
         .expect("start a shell");
     let told = text(&output);
     assert!(!output.status.success(), "{told}");
     assert!(told.contains("file descriptors, and this process may open 60"), "{told}");
     assert!(told.contains("hint: ulimit -Hn"), "{told}");
-    assert!(!Path::new("/run/limosa/labs/limosa-test-limit").exists());
+    assert!(!Path::new("/run/limosa/labs").join(name).exists());
 }
+
+limosa_testkit::tests![
+    a_lab_in_user_space_outlives_its_command_and_ends_with_down,
+    more_links_than_descriptors_is_an_error_before_anything_is_built,
+];

@@ -39,8 +39,6 @@ timeline:
     )
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_client_finds_a_server_that_did_not_know_where_it_would_be() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (output, run) = crate::run(folder.path(), "lookup", &experiment());
@@ -63,3 +61,5 @@ fn a_client_finds_a_server_that_did_not_know_where_it_would_be() {
     }
     assert!(of("client", event::ASKED).len() > 2);
 }
+
+limosa_testkit::tests![a_client_finds_a_server_that_did_not_know_where_it_would_be,];

@@ -139,8 +139,6 @@ const B: &str = "10.2.0.1:4433";
 const C: &str = "10.3.0.1:4433";
 const A: &str = "10.1.0.1:4433";
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn bad_luck_does_not_cost_a_client_its_connection() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let (output, run) = crate::run_with(folder.path(), "luck", &experiment(), &["--jobs", "8"]);
@@ -216,3 +214,5 @@ fn a_server_that_is_elsewhere_is_connected_to_again(seen: &Seen) {
     let to = connected.last().and_then(|e| e.detail.split(' ').next());
     assert_eq!(to, Some(C));
 }
+
+limosa_testkit::tests![bad_luck_does_not_cost_a_client_its_connection,];

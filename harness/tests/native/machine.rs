@@ -100,6 +100,7 @@ impl Place {
 
     pub(crate) fn trials(&self, experiment: &str) -> Vec<TrialRow> {
         let run = RunDir::new(self.path().join("results").join(experiment).join("latest"));
+        note_doubts(&run);
         row::read(&run.trials()).expect("trials.csv")
     }
 
@@ -123,11 +124,12 @@ impl Place {
         left.extend(temporary.map(|e| format!("file {}", e.path().display())));
         unfinished(self.path(), &mut left);
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("list mounts");
-        let ours = |line: &&str| line.contains(&here) || line.contains("/limosa-test");
+        let labs = lab("");
+        let ours = |line: &&str| line.contains(&here) || line.contains(&labs);
         left.extend(mounts.lines().filter(ours).map(|line| format!("mount {line}")));
         for entry in fs::read_dir("/var/lib/limosa/journal").into_iter().flatten().flatten() {
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            if text.contains(&here) || text.contains("limosa-test") {
+            if text.contains(&here) || text.contains(&labs) {
                 left.push(format!("claim {text}"));
             }
         }
@@ -181,6 +183,19 @@ pub(crate) fn limosa() -> Command {
         ::limosa::setup::tools().expect("get rsync and dnsmasq");
     });
     Command::new(criu::program())
+}
+
+/// A lab's name that no other test has: each runs in a process of its own.
+pub(crate) fn lab(what: &str) -> String {
+    format!("limosa-test-{}-{what}", std::process::id())
+}
+
+/// What the program itself found of the machine in a run's trials is a doubt in what is compared.
+pub(crate) fn note_doubts(run: &RunDir) {
+    let trials: Vec<TrialRow> = row::read(&run.trials()).unwrap_or_default();
+    for why in trials.into_iter().filter_map(|trial| trial.verdict_reason) {
+        limosa_testkit::doubt(why);
+    }
 }
 
 /// Output of both kinds together, for messages of assertions.

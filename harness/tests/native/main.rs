@@ -1,8 +1,7 @@
 //! Labs and trials on the kernel that runs the tests, with links in user space and a criu that works
 //! here: what a user gets on a machine without netem.
 //!
-//! Everything here needs root and /dev/net/tun and is marked `ignore`; one test runs all of it as
-//! root, one after the other.
+//! Everything here needs root and /dev/net/tun. Tests that mostly wait run beside each other.
 
 mod commands;
 #[path = "../guest/criu.rs"]
@@ -28,26 +27,47 @@ mod soak;
 mod trials;
 
 use limosa_record::dir::RunDir;
+use limosa_testkit::Suite;
 use machine::{limosa, text};
 use std::{
-    env, fs,
+    fs,
     path::Path,
-    process::{Command, Output},
+    process::{ExitCode, Output},
 };
 
 /// What carries shaped links here, whatever the kernel has.
 const LINKS: &str = "user";
 
-#[test]
-fn this_kernel_runs_experiments() {
-    let this = env::current_exe().expect("this program");
-    let root = rustix::process::geteuid().is_root();
-    let mut command = if root { Command::new(&this) } else { Command::new("sudo") };
-    if !root {
-        command.args(["-n", "-E"]).arg(&this);
+/// So many tests beside each other keep two processors busy: they wait for downloads and limits.
+const THREADS: usize = 3;
+
+fn main() -> ExitCode {
+    if let Some(code) = criu::play_a_role() {
+        return code;
     }
-    let status = command.args(["--ignored", "--test-threads=1"]).status().expect("run this again");
-    assert!(status.success(), "the tests above failed, or root is out of reach");
+    let tests = [
+        commands::tests(),
+        criu::tests(),
+        crowd::tests(),
+        faults::tests(),
+        follow::tests(),
+        handover::tests(),
+        isolation::tests(),
+        kills::tests(),
+        labs::tests(),
+        lookup::tests(),
+        luck::tests(),
+        moves::tests(),
+        mptcp::tests(),
+        push::tests(),
+        roaming::tests(),
+        room::tests(),
+        security::tests(),
+        signals::tests(),
+        soak::tests(),
+        trials::tests(),
+    ];
+    Suite::new("native").root().threads(THREADS).run(tests.concat())
 }
 
 /// Runs an experiment on this kernel with links in user space, as a user starts it, in a folder
@@ -67,5 +87,7 @@ fn run_with(folder: &Path, name: &str, experiment: &str, more: &[&str]) -> (Outp
         .env("TMPDIR", folder)
         .output()
         .expect("start limosa");
-    (output, RunDir::new(folder.join("results").join(name).join("latest")))
+    let run = RunDir::new(folder.join("results").join(name).join("latest"));
+    machine::note_doubts(&run);
+    (output, run)
 }

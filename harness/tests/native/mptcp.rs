@@ -25,12 +25,9 @@ timeline:
     relocate: {node: server, to: host-b, pause: 300ms}
 ";
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_download_over_mptcp_survives_the_move_of_its_servers_machine() {
     if !Path::new(limosa::sys::mptcp::SWITCH).exists() {
-        eprintln!("could not run: this kernel has no MPTCP");
-        return;
+        limosa_testkit::skip("this kernel has no MPTCP");
     }
     let folder = tempfile::tempdir().expect("temporary folder");
     let topology = concat!(env!("CARGO_MANIFEST_DIR"), "/../topologies/le-mptcp.yaml");
@@ -53,3 +50,5 @@ fn a_download_over_mptcp_survives_the_move_of_its_servers_machine() {
         assert_eq!(wanted.count(), names.len(), "{names:?}");
     }
 }
+
+limosa_testkit::tests![a_download_over_mptcp_survives_the_move_of_its_servers_machine,];

@@ -28,8 +28,6 @@ fn run(folder: &Path, experiment: &str, code: i32) -> (Vec<TrialRow>, RunDir) {
 }
 
 /// rsync's own statistics must agree with what the link lets through: 10 MB in 0.08 s at 1 Gbit/s.
-#[test]
-#[ignore = "needs root, rsync and /dev/net/tun"]
 fn rsync_copies_through_the_emulated_link_and_its_parts_are_told_apart() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let variants = "  random: {push: {size: 10MB, content: random}}
@@ -67,8 +65,6 @@ fn rsync_copies_through_the_emulated_link_and_its_parts_are_told_apart() {
     assert_eq!(left.count(), 0, "files of the copies are left");
 }
 
-#[test]
-#[ignore = "needs root, rsync and /dev/net/tun"]
 fn a_link_that_dies_in_the_middle_of_a_copy_is_told_by_rsync() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let variants = "  cut: {push: {size: 200MB, content: random}}
@@ -84,3 +80,8 @@ timeline:
     let log = run.root().join(&trials[0].folder).join("rsync/rsync.log");
     assert!(reason.contains("rsync.log") && log.exists(), "{reason}");
 }
+
+limosa_testkit::tests![
+    rsync_copies_through_the_emulated_link_and_its_parts_are_told_apart,
+    a_link_that_dies_in_the_middle_of_a_copy_is_told_by_rsync,
+];

@@ -59,8 +59,6 @@ pub(crate) fn longest_s() -> u64 {
 
 /// There are so many bodies that the client is never done before the last move: the link lets through
 /// five per second.
-#[test]
-#[ignore = "needs root and /dev/net/tun, or the guest"]
 fn a_server_that_moves_again_and_again_loses_no_body() {
     let (moves, ways) = (moves(), ways());
     let bodies = 20 + 10 * moves;
@@ -142,3 +140,5 @@ fn timeline(moves: u64, ways: &[&str]) -> String {
     };
     (0..moves).map(step).collect()
 }
+
+limosa_testkit::tests![a_server_that_moves_again_and_again_loses_no_body,];

@@ -36,8 +36,6 @@ impl Drop for Small {
 }
 
 /// The images fit once, at the source, but not a second time.
-#[test]
-#[ignore = "needs root, rsync and /dev/net/tun"]
 fn a_full_disk_at_the_target_leaves_the_server_where_it_was() {
     let folder = tempfile::tempdir().expect("temporary folder");
     // This program, the body twice, images of 60 MB and some, and half as much again.
@@ -78,3 +76,5 @@ timeline:
     let left: Vec<_> = fs::read_dir(&small.0).expect("list").flatten().collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+limosa_testkit::tests![a_full_disk_at_the_target_leaves_the_server_where_it_was,];

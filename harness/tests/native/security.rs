@@ -6,8 +6,6 @@ use std::{fs, path::Path};
 
 const EXPERIMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../experiments");
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_connection_survives_forged_announcements_replayed_packets_and_resets() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let shipped = Path::new(EXPERIMENTS).join("security.yaml");
@@ -48,3 +46,5 @@ fn a_connection_survives_forged_announcements_replayed_packets_and_resets() {
         amplified.iter().any(|row| !row.passed && row.detail.starts_with("client to 10.4.0.1"))
     );
 }
+
+limosa_testkit::tests![a_connection_survives_forged_announcements_replayed_packets_and_resets,];

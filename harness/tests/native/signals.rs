@@ -1,6 +1,7 @@
 //! Ctrl-C, SIGTERM, a closed terminal: rows are kept, the machine is clean, the exit code is 130.
 
 use super::machine::Place;
+use limosa_record::fault::VARIABLE;
 use rustix::{
     process::{Pid, Signal, kill_process},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
@@ -15,8 +16,16 @@ use std::{
 
 /// Starts three repetitions and returns when the second is at its download.
 fn at_work(place: &Place) -> Child {
+    at_work_with(place, "")
+}
+
+/// The same with a fault, if it has a name.
+fn at_work_with(place: &Place, fault: &str) -> Child {
     let log = File::create(place.path().join("log")).expect("make a log");
     let mut run = place.experiment(&["--reps", "3", "-v"]);
+    if !fault.is_empty() {
+        run.env(VARIABLE, fault);
+    }
     let limosa = run.stdout(Stdio::null()).stderr(log).spawn().expect("start limosa");
     wait_for_the_second(place);
     limosa
@@ -40,11 +49,11 @@ fn log(place: &Place) -> String {
     fs::read_to_string(place.path().join("log")).unwrap_or_default()
 }
 
-/// How long it took to end, with the first trial's row and nothing left.
-fn check(place: &Place, limosa: &mut Child) -> Duration {
+/// It ends with the first trial's row and nothing left, and what is missing comes when it is resumed.
+fn check(place: &Place, limosa: &mut Child) {
     let since = Instant::now();
     let status = limosa.wait().expect("wait for limosa");
-    let took = since.elapsed();
+    println!("over after {:.2} s", since.elapsed().as_secs_f64());
     assert_eq!(status.code(), Some(130), "{}", log(place));
     assert_eq!(place.trials("move").len(), 1, "{}", log(place));
     assert_eq!(place.left(), [""; 0], "{}", log(place));
@@ -52,36 +61,32 @@ fn check(place: &Place, limosa: &mut Child) -> Duration {
     assert!(resumed.status.success(), "{resumed:?}");
     let rows = place.trials("move");
     assert_eq!(rows.iter().map(|r| r.repetition).collect::<Vec<_>>(), [1, 2, 3]);
-    took
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn one_signal_ends_the_trial_and_keeps_the_rows() {
     for signal in [Signal::INT, Signal::TERM] {
         let place = Place::new("60s");
         let mut limosa = at_work(&place);
         send(&limosa, signal);
-        let took = check(&place, &mut limosa);
-        println!("{signal:?}: over after {:.2} s", took.as_secs_f64());
+        check(&place, &mut limosa);
     }
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn two_signals_at_once_end_it_at_once() {
     let place = Place::new("60s");
-    let mut limosa = at_work(&place);
+    // After one signal it would wait for this server.
+    let mut limosa = at_work_with(&place, "server/asked/Stop:hang");
+    let stopping = || log(&place).contains("interrupted");
+    let report = place.path().join("results/move/latest/report.html");
     send(&limosa, Signal::INT);
     sleep(Duration::from_millis(20));
     send(&limosa, Signal::INT);
-    let took = check(&place, &mut limosa);
-    println!("twice: over after {:.2} s", took.as_secs_f64());
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    let status = limosa.wait().expect("wait for limosa");
+    assert_eq!(status.code(), Some(130), "{}", log(&place));
+    assert!(!stopping() && !report.exists(), "it stayed to clear up: {}", log(&place));
+    check(&place, &mut limosa);
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_closed_terminal_is_a_signal_like_the_others() {
     let place = Place::new("60s");
     let ours =
@@ -121,8 +126,6 @@ fn is_being_restored(limosa: &Child) -> bool {
     })
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn regression_a_signal_in_the_middle_of_a_restore_leaves_no_process() {
     for _ in 0..3 {
         let place = Place::new("60s");
@@ -141,3 +144,10 @@ fn regression_a_signal_in_the_middle_of_a_restore_leaves_no_process() {
         assert_eq!(place.left(), [""; 0]);
     }
 }
+
+limosa_testkit::tests![
+    one_signal_ends_the_trial_and_keeps_the_rows,
+    two_signals_at_once_end_it_at_once,
+    a_closed_terminal_is_a_signal_like_the_others,
+    regression_a_signal_in_the_middle_of_a_restore_leaves_no_process,
+];

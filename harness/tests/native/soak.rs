@@ -34,8 +34,6 @@ fn descriptors(pid: u32) -> Option<usize> {
 }
 
 /// `LIMOSA_SOAK` says how many trials.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn memory_and_descriptors_stay_flat_over_many_trials() {
     let trials = number("LIMOSA_SOAK", 60);
     let place = Place::new("60s");
@@ -89,3 +87,5 @@ fn part(samples: &[Sample]) -> (usize, u64, usize) {
     let fewest = samples.iter().map(|s| s.2).min().unwrap_or(0);
     (samples[0].0, kib[kib.len() / 2], fewest)
 }
+
+limosa_testkit::tests![memory_and_descriptors_stay_flat_over_many_trials,];

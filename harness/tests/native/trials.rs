@@ -1,9 +1,11 @@
 //! Whole runs, as a user starts them.
 
+use crate::machine::note_doubts;
 use limosa_record::{
     dir::RunDir,
     row::{self, TrialRow},
 };
+use limosa_testkit::{Outcome, assert_less, compare};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -32,27 +34,26 @@ fn log(folder: &Path) -> String {
 
 fn trials(folder: &Path) -> Vec<TrialRow> {
     let run = RunDir::new(folder.join("results/quickstart/latest"));
+    note_doubts(&run);
     row::read(&run.trials()).expect("trials.csv")
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
-fn a_server_moves_on_this_kernel() {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let status = start(folder.path()).wait().expect("wait for limosa");
-    assert_eq!(status.code(), Some(0), "{}", log(folder.path()));
-    for trial in trials(folder.path()) {
-        assert_eq!((&*trial.status, &*trial.links), ("ok", "user"), "{:?}", trial.reason);
-        assert_eq!(trial.body_matches, Some(true));
-        let rtt = trial.rtt_first_ms.expect("a measured RTT");
-        assert!((50.0..51.0).contains(&rtt), "{rtt} ms");
-    }
+fn a_server_moves_on_this_kernel() -> Outcome {
+    compare(|| {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let status = start(folder.path()).wait().expect("wait for limosa");
+        assert_eq!(status.code(), Some(0), "{}", log(folder.path()));
+        for trial in trials(folder.path()) {
+            assert_eq!((&*trial.status, &*trial.links), ("ok", "user"), "{:?}", trial.reason);
+            assert_eq!(trial.body_matches, Some(true));
+            let rtt = trial.rtt_first_ms.expect("a measured RTT");
+            assert!((50.0..51.0).contains(&rtt), "{rtt} ms");
+        }
+    })
 }
 
 /// A playback goes on at the byte where it stopped, because the server's memory has moved; who has to
 /// connect anew begins again.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_playback_resumes_where_it_was_stopped() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let output = crate::limosa()
@@ -78,8 +79,8 @@ fn a_playback_resumes_where_it_was_stopped() {
     assert!(stall >= moved.downtime_s.expect("a downtime"), "{moved:#?}");
     let again = trial("begin-again");
     assert_eq!((again.reconnects, again.playback_resumed_at_bytes), (Some(1), Some(0)));
-    assert!(again.playback_stopped_at_bytes > Some(1_700_000), "{again:#?}");
-    assert!(trial("none").playback_stall_s < Some(1.0), "{:#?}", trial("none"));
+    assert_less(Some(1_700_000), again.playback_stopped_at_bytes);
+    assert_less(trial("none").playback_stall_s, Some(1.0));
 }
 
 /// The link engine among the children of a process.
@@ -91,8 +92,6 @@ fn engine_of(parent: u32) -> Option<PathBuf> {
     })
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn an_engine_that_is_killed_fails_its_trial_and_no_other() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let mut limosa = start(folder.path());
@@ -117,3 +116,9 @@ fn an_engine_that_is_killed_fails_its_trial_and_no_other() {
     assert!(reason.contains("the link engine was killed by signal 9"), "{reason}");
     assert_eq!(trials[1].status, "ok", "{:?}", trials[1].reason);
 }
+
+limosa_testkit::tests![
+    a_server_moves_on_this_kernel,
+    a_playback_resumes_where_it_was_stopped,
+    an_engine_that_is_killed_fails_its_trial_and_no_other,
+];
