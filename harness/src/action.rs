@@ -2,15 +2,17 @@
 
 mod attack;
 mod migrate;
+mod milestones;
 mod relocate;
 
 pub use migrate::{Move, Round};
+pub use milestones::Milestones;
 
 use crate::{
     dnsmasq::Dnsmasq,
     lab::Lab,
     node::Node,
-    plan::{Action, CopyPlan, Network, SERVER_PORT},
+    plan::{Action, Anchor, CopyPlan, Network, SERVER_PORT},
     sys::{
         criu::{Criu, DumpReport, Leave, Options},
         egress,
@@ -64,6 +66,12 @@ pub struct Scene<'a> {
     pub moves: RefCell<Vec<Move>>,
     /// What steps have done beside what they were planned for.
     pub further: RefCell<Vec<Done>>,
+    /// The name of the client, if there is one.
+    pub client: Option<&'a str>,
+    /// Bytes of the body whose arrival the clients note.
+    pub marks_bytes: Vec<u64>,
+    /// How far its clients have come, as far as anybody waits for it.
+    pub milestones: Milestones,
 }
 
 impl Scene<'_> {
@@ -159,8 +167,9 @@ impl Scene<'_> {
     async fn at_once(&self, action: &Action) -> Result<String> {
         match action {
             Action::Announce { node, address } => {
+                let waited = self.first_connection().await?;
                 self.node(node)?.ask(self.lab, &Request::Announce(*address)).await?;
-                Ok(format!("{node} will be at {address}"))
+                Ok(format!("{node} will be at {address}{waited}"))
             }
             Action::Handover { from, to, service, migration, rate_bytes_per_s } => {
                 let handover = Handover {
@@ -206,6 +215,10 @@ impl Scene<'_> {
 }
 
 impl Stage for Scene<'_> {
+    async fn reached(&self, anchor: Anchor) -> Result<i64> {
+        self.come_to(anchor).await
+    }
+
     async fn apply(&self, action: &Action, planned_ns: i64) -> Result<Outcome> {
         match action {
             Action::Checkpoint { node, image, leave_running } => {

@@ -2,15 +2,17 @@
 //! of Limosa's own, which answers requests, or any other program ([`command`]).
 
 mod command;
+mod line;
 
 pub use command::Place;
+pub use line::Line;
 
+use self::line::{accepted, ask, no_answer};
 use crate::{
     lab::{Lab, floating::Floating},
     sys::{
         criu::{Criu, DumpReport, Leave, Options, RestoreReport},
         family::family,
-        netns::Netns,
         process::{ExitState, Launch, Process},
         sockets::{Held, Unread},
     },
@@ -31,11 +33,7 @@ use std::{
     rc::Rc,
     time::Duration,
 };
-use tokio::{
-    net::UdpSocket,
-    sync::watch,
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::{sync::watch, time::sleep};
 
 /// Where nodes answer requests, inside their own namespace.
 pub const CONTROL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4400);
@@ -46,8 +44,11 @@ const READY_LIMIT: Duration = Duration::from_secs(20);
 /// How long a running node may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long one datagram is waited for before it is sent again.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// How often it is looked whether a node has come to where it moves.
+const MOVED: Duration = Duration::from_millis(5);
+
+/// How long a node that is asked to end is waited for to answer.
+const STOP_ANSWER: Duration = Duration::from_millis(500);
 
 /// How long a node may take to end after it was asked to.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -155,13 +156,51 @@ impl Node {
     /// # Errors
     /// When it does not answer in time, or answers that it cannot.
     pub async fn ask(&self, lab: &Lab, request: &Request) -> Result<Reply> {
-        let place = self.place.borrow().clone();
-        let control = self.control.with_context(|| {
-            format!("node `{}` is not Limosa's own and answers nothing", self.name)
-        })?;
-        ask(lab.place(&place)?, control, request, ANSWER_LIMIT)
-            .await
+        let answer = async {
+            loop {
+                let process = self.process.borrow().clone();
+                let line = Line::open(lab.place(&self.place())?, self.control()?)?;
+                let answer = tokio::select! {
+                    answer = line.answer(request, ANSWER_LIMIT) => answer?,
+                    // What was restored answers elsewhere.
+                    () = self.moved_from(&process) => continue,
+                };
+                match answer {
+                    Some(answer) => break accepted(answer),
+                    // Between checkpoint and restore nobody answers.
+                    None if self.moving.get() && !self.killed.get() => {}
+                    None => break Err(no_answer(ANSWER_LIMIT)),
+                }
+            }
+        };
+        answer.await.with_context(|| format!("ask node `{}`", self.name))
+    }
+
+    /// Waits until another process is this node.
+    async fn moved_from(&self, process: &Rc<Process>) {
+        while Rc::ptr_eq(process, &self.process.borrow()) {
+            sleep(MOVED).await;
+        }
+    }
+
+    /// A line to it, for more than one question. It must not move.
+    ///
+    /// # Errors
+    /// When it is not Limosa's own, or no socket can be made.
+    pub fn line(&self, lab: &Lab) -> Result<Line> {
+        Line::open(lab.place(&self.place())?, self.control()?)
             .with_context(|| format!("ask node `{}`", self.name))
+    }
+
+    /// Whether it is Limosa's own.
+    pub fn answers(&self) -> bool {
+        self.control.is_some()
+    }
+
+    fn control(&self) -> Result<SocketAddr> {
+        self.control.with_context(|| {
+            format!("node `{}` is not Limosa's own and answers nothing", self.name)
+        })
     }
 
     /// Waits until the process has ended by itself, not by a checkpoint.
@@ -430,7 +469,7 @@ impl Node {
         let Some(control) = self.control else { return Ok(process.stop(STOP_GRACE).await?) };
         if process.try_wait()?.is_none() {
             // A node that does not answer is killed below.
-            let _ = ask(lab.place(&place)?, control, &Request::Stop, ASK_AGAIN).await;
+            let _ = ask(lab.place(&place)?, control, &Request::Stop, STOP_ANSWER).await;
             let _ = tokio::time::timeout(STOP_GRACE, process.wait()).await;
         }
         Ok(process.kill().await?)
@@ -442,42 +481,4 @@ fn with_connections(options: &Options) -> Options {
     let mut options = options.clone();
     options.connections = true;
     options
-}
-
-/// One question, one answer, over UDP on the namespace's loopback.
-async fn ask(
-    netns: &Netns,
-    control: SocketAddr,
-    request: &Request,
-    limit: Duration,
-) -> Result<Reply> {
-    let socket = netns.run(|| {
-        let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-        socket.connect(control)?;
-        socket.set_nonblocking(true)?;
-        Ok(socket)
-    })?;
-    let socket = UdpSocket::from_std(socket)?;
-    let question = serde_json::to_vec(request)?;
-    let deadline = Instant::now() + limit;
-    let mut answer = vec![0; 64 * 1024];
-    while Instant::now() < deadline {
-        // "Connection refused" means that nobody listens yet; so it is for a receive, too.
-        if socket.send(&question).await.is_err() {
-            sleep(Duration::from_millis(5)).await;
-            continue;
-        }
-        match timeout_at(deadline.min(Instant::now() + ASK_AGAIN), socket.recv(&mut answer)).await {
-            Ok(Ok(n)) => {
-                let reply: Reply = serde_json::from_slice(&answer[..n]).context("odd answer")?;
-                return match &reply.error {
-                    Some(error) => bail!("{error}"),
-                    None => Ok(reply),
-                };
-            }
-            Ok(Err(_)) => sleep(Duration::from_millis(5)).await,
-            Err(_) => {}
-        }
-    }
-    bail!("no answer within {limit:?}")
 }

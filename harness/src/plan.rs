@@ -21,7 +21,10 @@ pub use nodes::{CommandPlan, NodePlan, refuse_commands};
 pub use push::{PushPlan, PushRoute};
 pub use service::{DownloadPlan, WorkloadPlan};
 pub use shape::{DelayStage, LossPlan, RateStage, ShapePlan, TraceStage};
-pub use timeline::{Action, AttackPlan, CopyPlan, MigratePlan, RelocatePlan, StepPlan, When};
+pub use timeline::{
+    Action, Anchor, AttackPlan, CopyPlan, MigratePlan, RelocatePlan, StepPlan, When,
+    actions_by_scheme,
+};
 
 use crate::spec::{Expect, Links, Transfer};
 use indexmap::IndexMap;
@@ -148,6 +151,15 @@ impl VariantPlan {
     /// Whether two servers share the work while objects move.
     pub fn hands_over(&self) -> bool {
         self.scheme.is_some_and(Scheme::hands_over)
+    }
+
+    /// Bytes of the body from whose arrival steps count, in ascending order.
+    pub fn marks_bytes(&self) -> Vec<u64> {
+        let marks = self.timeline.iter().filter_map(|s| match s.when {
+            When::Since(Anchor::Bytes(size), _) => Some(size.0),
+            _ => None,
+        });
+        marks.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 
     /// Names of the copies that its timeline makes.

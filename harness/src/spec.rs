@@ -4,17 +4,21 @@
 //! The doc comments here become the descriptions in `schema.json`.
 
 mod attack;
+mod hint;
 mod load;
 mod machine;
 mod named;
 mod node;
+mod positions;
 mod service;
 mod step;
 mod trace;
 
 pub use attack::{Attack, Attacked, Search};
+pub use hint::known;
 pub use load::{
-    Document, Location, Problem, SpecError, Step as PathStep, load_experiment, load_topology, parse,
+    Document, Format, Location, Problem, Purpose, SpecError, Step as PathStep, load_experiment,
+    load_topology, parse,
 };
 pub use machine::{Dns, Publish, Relocate};
 pub use named::Named;
@@ -25,7 +29,7 @@ pub use service::{
 };
 pub use step::{
     Announce, Barrier, Checkpoint, Handover, Kill, LinkName, Migrate, Reshape, Restore, Step,
-    Technique, Transfer,
+    Technique, Transfer, Verb, Wish,
 };
 pub use trace::{Trace, Traces, Wrong, parse as parse_trace};
 

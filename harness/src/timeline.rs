@@ -1,7 +1,7 @@
 //! Runs the steps of a timeline, each at its time, and reports when each was planned, started and
 //! done. Knows only *when*; *what* a step does is the business of a [`Stage`].
 
-use crate::plan::{Action, StepPlan, When};
+use crate::plan::{Action, Anchor, StepPlan, When};
 use anyhow::Context;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use limosa_record::{clock::now_ns, unit::Time};
@@ -31,6 +31,14 @@ pub trait Stage {
         action: &Action,
         planned_ns: i64,
     ) -> impl Future<Output = anyhow::Result<Outcome>>;
+
+    /// Waits until the clients have come so far; returns since when they have, CLOCK_REALTIME in ns.
+    fn reached(&self, anchor: Anchor) -> impl Future<Output = anyhow::Result<i64>>;
+
+    /// The time, CLOCK_REALTIME in ns; a lab without a kernel has its own.
+    fn now_ns(&self) -> i64 {
+        now_ns()
+    }
 }
 
 /// Waits until this time, CLOCK_REALTIME in ns.
@@ -64,33 +72,39 @@ pub async fn drive(
     stage: &impl Stage,
     mut report: impl FnMut(Done),
 ) -> anyhow::Result<()> {
-    // When each named step was done; steps that come after it wait for this.
-    let ends: HashMap<&str, watch::Sender<Option<i64>>> = steps
-        .iter()
-        .filter_map(|s| s.name.as_deref())
-        .map(|name| (name, watch::Sender::new(None)))
-        .collect();
-    let one = async |step: &StepPlan| -> anyhow::Result<Done> {
+    // When each step was done; steps that come after it or need it wait for this.
+    let ends: Vec<watch::Sender<Option<i64>>> =
+        steps.iter().map(|_| watch::Sender::new(None)).collect();
+    let names: HashMap<&str, usize> =
+        steps.iter().enumerate().filter_map(|(i, s)| Some((s.name.as_deref()?, i))).collect();
+    let done = async |step: usize| -> anyhow::Result<i64> {
+        let mut end = ends.get(step).context("no step has this number")?.subscribe();
+        Ok(end.wait_for(Option::is_some).await?.unwrap_or(zero_ns))
+    };
+    let one = async |(number, step): (usize, &StepPlan)| -> anyhow::Result<Done> {
         let planned_ns = match &step.when {
             When::At(at) => later(zero_ns, *at),
             When::After(name, delay) => {
-                let end = ends.get(&**name).with_context(|| format!("no step is `{name}`"))?;
-                let mut end = end.subscribe();
-                let done = end.wait_for(Option::is_some).await?.unwrap_or(zero_ns);
-                later(done, *delay)
+                let other = names.get(&**name).with_context(|| format!("no step is `{name}`"))?;
+                later(done(*other).await?, *delay)
             }
+            When::Since(anchor, delay) => later(stage.reached(*anchor).await?, *delay),
         };
-        until(planned_ns - i64::try_from(AHEAD.as_nanos()).unwrap_or(0)).await;
+        for needed in &step.needs {
+            done(*needed).await?;
+        }
+        let left_ns = u64::try_from(planned_ns - stage.now_ns()).unwrap_or(0);
+        sleep(Duration::from_nanos(left_ns).saturating_sub(AHEAD)).await;
         let event = step.action.name();
         let outcome = stage.apply(&step.action, planned_ns).await;
         let Outcome { detail, started_ns, done_ns } =
             outcome.with_context(|| format!("{event} failed"))?;
-        if let Some(end) = step.name.as_deref().and_then(|n| ends.get(n)) {
+        if let Some(end) = ends.get(number) {
             end.send_replace(Some(done_ns));
         }
         Ok(Done { event, detail, planned_ns, started_ns, done_ns })
     };
-    let mut running: FuturesUnordered<_> = steps.iter().map(one).collect();
+    let mut running: FuturesUnordered<_> = steps.iter().enumerate().map(one).collect();
     while let Some(done) = running.next().await {
         report(done?);
     }
@@ -123,10 +137,16 @@ mod tests {
             let done_ns = planned_ns + 20_000_000;
             Ok(Outcome { detail: String::new(), started_ns: planned_ns, done_ns })
         }
+
+        async fn reached(&self, _: Anchor) -> anyhow::Result<i64> {
+            let wait = Duration::from_millis(700);
+            sleep(wait).await;
+            Ok(now_ns() + wait.as_nanos() as i64)
+        }
     }
 
     fn step(name: Option<&str>, when: When, action: Action) -> StepPlan {
-        StepPlan { name: name.map(Into::into), when, action }
+        StepPlan { name: name.map(Into::into), when, action, needs: Vec::new() }
     }
 
     fn kill() -> Action {
@@ -147,6 +167,20 @@ mod tests {
         drive(&steps, now_ns(), &stage, |d| done.push(d)).await.unwrap();
         assert_eq!(stage.seen.into_inner(), ["link_down", "kill"]);
         assert_eq!(done[1].planned_ns, done[0].done_ns + 30_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_waits_for_what_it_needs_and_for_what_clients_do() {
+        let mut needy = step(None, When::At(Time::from_millis(100)), kill());
+        needy.needs = vec![1];
+        let anchor = When::Since(Anchor::Connected, Time::from_millis(50));
+        let steps = [needy, step(None, anchor, cut())];
+        let (stage, mut done) = (Fake::default(), Vec::new());
+        let zero_ns = now_ns();
+        drive(&steps, zero_ns, &stage, |d| done.push(d)).await.unwrap();
+        assert_eq!(stage.seen.into_inner(), ["link_down", "kill"]);
+        assert!(done[0].planned_ns >= zero_ns + 750_000_000);
+        assert_eq!(done[1].planned_ns, zero_ns + 100_000_000, "it is late, and that is told");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! One trial on this kernel: lab up, calibration, nodes, timeline, collection, lab gone.
 
 use crate::{
-    action::{Move, Scene},
+    action::{Milestones, Move, Scene},
     calibrate,
     capture::Capture,
     certificate::{self, Certificates},
@@ -278,6 +278,9 @@ impl Host {
             dumps: RefCell::default(),
             moves: RefCell::default(),
             further: RefCell::default(),
+            client: self.node_of(Role::Client).ok().map(|(name, _)| name),
+            marks_bytes: finished.variant.marks_bytes(),
+            milestones: Milestones::default(),
         }
     }
 

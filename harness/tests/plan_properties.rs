@@ -105,7 +105,7 @@ proptest! {
              variants: {v: {scheme: quic}}\nnodes: {server: {on: h0x0, role: server}, client: {on: h1x0, role: client}}\ntimeline:\n",
         );
         for t in &times {
-            writeln!(text, "  - {{at: {t}ms, kill: {{node: server}}}}").unwrap();
+            writeln!(text, "  - {{at: {t}ms, link_down: {{link: s0--r0}}}}").unwrap();
         }
         fs::write(folder.path().join("net.yaml"), topology(&[1, 1], false)).unwrap();
         let file = folder.path().join("x.yaml");

@@ -45,6 +45,27 @@ fn the_nakano_plan_is_the_papers() {
 }
 
 #[test]
+fn the_table_of_actions_is_up_to_date() {
+    let path = root().join("experiments/README.md");
+    let kept = fs::read_to_string(&path).unwrap();
+    let marks = [
+        "<!-- actions by scheme: made by `just update`, do not edit -->\n",
+        "<!-- end of actions by scheme -->",
+    ];
+    let (before, rest) = kept.split_once(marks[0]).expect("the first mark");
+    let (_, after) = rest.split_once(marks[1]).expect("the second mark");
+    let fresh = [before, marks[0], &plan::actions_by_scheme(), marks[1], after].concat();
+    if std::env::var_os("LIMOSA_UPDATE_SCHEMAS").is_some() {
+        fs::write(&path, &fresh).unwrap();
+    } else {
+        assert!(
+            kept == fresh,
+            "the table in experiments/README.md is out of date\n  hint: LIMOSA_UPDATE_SCHEMAS=1 cargo test -p limosa --test shipped_files"
+        );
+    }
+}
+
+#[test]
 fn the_schemas_are_up_to_date() {
     for (folder, schema) in [
         ("topologies", schemars::schema_for!(spec::Topology)),

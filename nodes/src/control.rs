@@ -42,7 +42,11 @@ async fn serve(socket: UdpSocket, handler: Arc<impl Handler>) {
         };
         let reply = match serde_json::from_slice::<Request>(&buffer[..length]) {
             Ok(request) => {
-                tracing::info!(?request, %sender, "control");
+                // Who waits for something asks for the status again and again.
+                match request {
+                    Request::Status => tracing::debug!(?request, %sender, "control"),
+                    _ => tracing::info!(?request, %sender, "control"),
+                }
                 match fault::here(format_args!("asked/{}", request.name())) {
                     Ok(()) => handler.handle(request),
                     Err(error) => refusal(error.to_string()),

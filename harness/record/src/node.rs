@@ -105,6 +105,9 @@ pub struct ClientConfig {
     /// What the client does.
     #[serde(default)]
     pub workload: Workload,
+    /// Bytes of the body whose arrival it notes, in ascending order.
+    #[serde(default)]
+    pub marks_bytes: Vec<u64>,
     /// Whom it asks where the server is (the scheme `lookup`).
     #[serde(default)]
     pub resolver: Option<Resolver>,

@@ -2,7 +2,8 @@
 //!
 //! Each type holds one integer or ratio in its base unit, reads and prints the same text, and
 //! refuses what it cannot hold exactly. Decimal prefixes are powers of 1000 (`KB`), binary ones
-//! powers of 1024 (`KiB`), as in IEC 80000-13.
+//! powers of 1024 (`KiB`), as in IEC 80000-13. Rates are read as tc writes them, too (`40mbit`);
+//! units that mean one thing in tc and another elsewhere are refused with both meanings.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -34,6 +35,9 @@ const TIME_UNITS: &[(&str, u64)] = &[
 ];
 const RATE_UNITS: &[(&str, u64)] =
     &[("Gbit/s", 1_000_000_000), ("Mbit/s", 1_000_000), ("kbit/s", 1_000), ("bit/s", 1)];
+/// tc's units of rates that mean the same everywhere.
+const TC_RATE_UNITS: &[(&str, u64)] =
+    &[("gbit", 1_000_000_000), ("mbit", 1_000_000), ("kbit", 1_000), ("bit", 1)];
 const SIZE_UNITS: &[(&str, u64)] = &[
     ("GiB", 1 << 30),
     ("GB", 1_000_000_000),
@@ -71,8 +75,40 @@ impl Time {
     }
 }
 
+/// What to write for a unit that others have, and that is none here.
+fn instead_of(unit: &str) -> Option<&'static str> {
+    Some(match unit {
+        "sec" | "secs" | "second" | "seconds" => "write `s`",
+        "msec" | "msecs" => "write `ms`",
+        "usec" | "usecs" | "µs" | "μs" => "write `us`",
+        "m" | "min." | "minute" | "minutes" => "write `min` for minutes",
+        "bps" | "kbps" | "mbps" | "gbps" | "tbps" => {
+            "in tc it counts bytes, elsewhere bits; write `Mbit/s` or `kbit/s`"
+        }
+        "Kbps" | "Mbps" | "Gbps" | "Kb/s" | "kb/s" | "Mb/s" | "Gb/s" => {
+            "write `kbit/s`, `Mbit/s` or `Gbit/s`"
+        }
+        "B/s" | "kB/s" | "KB/s" | "MB/s" | "GB/s" | "KiB/s" | "MiB/s" | "GiB/s" => {
+            "rates are in bits; write `Mbit/s`, with eight times the number"
+        }
+        "k" | "kb" | "kB" | "K" | "Kb" => {
+            "in tc it is 1024 bytes, elsewhere 1000; write `KiB` or `KB`"
+        }
+        "mb" | "M" | "Mb" => "in tc it is 1048576 bytes, elsewhere 1000000; write `MiB` or `MB`",
+        "g" | "gb" | "G" | "Gb" => "in tc it is 2^30 bytes, elsewhere 10^9; write `GiB` or `GB`",
+        "b" | "byte" | "bytes" => "write `B` for bytes",
+        _ => return None,
+    })
+}
+
 /// Splits `12.5ms` and multiplies without rounding: the product must be whole in base units.
-fn parse(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Result<u64, String> {
+fn parse(
+    text: &str,
+    units: &[(&str, u64)],
+    others: &[(&str, u64)],
+    what: &str,
+    example: &str,
+) -> Result<u64, String> {
     let names = || units.iter().map(|u| u.0).collect::<Vec<_>>().join(", ");
     let number_len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = (&text[..number_len], text[number_len..].trim_start());
@@ -84,8 +120,12 @@ fn parse(text: &str, units: &[(&str, u64)], what: &str, example: &str) -> Result
     if unit.is_empty() {
         return Err(format!("`{text}` has no unit: write {what} like `{example}`"));
     }
-    let Some(&(_, factor)) = units.iter().find(|u| u.0 == unit) else {
-        return Err(format!("`{text}` has the unknown unit `{unit}`: {what} takes {}", names()));
+    let Some(&(_, factor)) = units.iter().chain(others).find(|u| u.0 == unit) else {
+        let why = instead_of(unit).map_or(String::new(), |instead| format!(" ({instead})"));
+        return Err(format!(
+            "`{text}` has the unknown unit `{unit}`{why}: {what} takes {}",
+            names()
+        ));
     };
     let bad = || format!("`{number}` in `{text}` is not a number");
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -117,11 +157,11 @@ fn print(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::
 }
 
 macro_rules! quantity {
-    ($type:ident, $units:ident, $what:literal, $example:literal) => {
+    ($type:ident, $units:ident, $others:expr, $what:literal, $example:literal) => {
         impl FromStr for $type {
             type Err = String;
             fn from_str(text: &str) -> Result<Self, String> {
-                parse(text, $units, $what, $example).map(Self)
+                parse(text, $units, $others, $what, $example).map(Self)
             }
         }
         impl fmt::Display for $type {
@@ -172,9 +212,9 @@ macro_rules! text_serde {
     };
 }
 
-quantity!(Time, TIME_UNITS, "a time", "25ms");
-quantity!(Rate, RATE_UNITS, "a rate", "100Mbit/s");
-quantity!(Size, SIZE_UNITS, "a size", "400KiB");
+quantity!(Time, TIME_UNITS, &[], "a time", "25ms");
+quantity!(Rate, RATE_UNITS, TC_RATE_UNITS, "a rate", "100Mbit/s");
+quantity!(Size, SIZE_UNITS, &[], "a size", "400KiB");
 text_serde!(Ratio, "a share", "1.5%");
 
 impl FromStr for Ratio {
@@ -212,6 +252,9 @@ mod tests {
         assert_eq!("25ms".parse(), Ok(Time(25_000_000)));
         assert_eq!("0.5 s".parse(), Ok(Time(500_000_000)));
         assert_eq!("100Mbit/s".parse(), Ok(Rate(100_000_000)));
+        for tc in ["40mbit", "40000kbit", "0.04gbit", "40000000bit"] {
+            assert_eq!(tc.parse(), Ok(Rate(40_000_000)), "{tc}");
+        }
         assert_eq!("400KiB".parse(), Ok(Size(409_600)));
         assert_eq!("100MB".parse(), Ok(Size(100_000_000)));
         assert_eq!("1.5%".parse::<Ratio>().unwrap().to_string(), "1.5%");
@@ -226,6 +269,19 @@ mod tests {
             time("20mss"),
             "`20mss` has the unknown unit `mss`: a time takes h, min, s, ms, us, ns"
         );
+        let rate = |t: &str| t.parse::<Rate>().unwrap_err();
+        assert_eq!(
+            rate("5mbps"),
+            "`5mbps` has the unknown unit `mbps` (in tc it counts bytes, elsewhere bits; write \
+             `Mbit/s` or `kbit/s`): a rate takes Gbit/s, Mbit/s, kbit/s, bit/s"
+        );
+        let size = |t: &str| t.parse::<Size>().unwrap_err();
+        assert!(
+            size("400kb").contains("in tc it is 1024 bytes, elsewhere 1000"),
+            "{}",
+            size("4kb")
+        );
+        assert!(time("2sec").contains("(write `s`)"));
         assert_eq!(time("-5ms"), "`-5ms` is negative: write a time like `25ms`");
         assert_eq!(time("0.5ns"), "`0.5ns` is not a whole number of ns");
         assert_eq!(time("99999999999999999999h"), "`99999999999999999999h` is too large");

@@ -82,6 +82,7 @@ impl Pair {
             transport: transport.clone(),
         });
         let client = NodeConfig::Client(ClientConfig {
+            marks_bytes: Vec::new(),
             connect: SocketAddr::new(server_ip, SERVER_PORT),
             fallback: vec![],
             local: vec![client_ip],

@@ -112,11 +112,12 @@ fn narrowed(file: &Path, args: &RunArgs) -> Result<Plan> {
     }
     for wanted in &args.only {
         if !plan.variants.contains_key(wanted) {
-            let known = plan.variants.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>();
+            let names = plan.variants.keys().map(String::as_str);
+            let hint = spec::known("variants", wanted, names).unwrap_or_default();
             let file = file.display();
             clap::Error::raw(
                 clap::error::ErrorKind::InvalidValue,
-                format!("{file} has no variant `{wanted}`\n  hint: it has {}\n", known.join(", ")),
+                format!("{file} has no variant `{wanted}`\n  hint: {hint}\n"),
             )
             .exit();
         }

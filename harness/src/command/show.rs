@@ -216,6 +216,7 @@ fn step(step: &StepPlan) -> String {
     let when = match &step.when {
         When::At(t) => format!("at {t}"),
         When::After(name, delay) => format!("{delay} after {name}"),
+        When::Since(anchor, delay) => format!("{delay} after {anchor}"),
     };
     let what = match &step.action {
         Action::Announce { node, address } => format!("{node} announces {address}"),

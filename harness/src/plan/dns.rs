@@ -1,7 +1,7 @@
 //! The DNS server of an experiment.
 
 use super::{Network, NodePlan};
-use crate::spec::{Document, Experiment, Kind, Problem, Role};
+use crate::spec::{Document, Experiment, Problem, Role};
 use indexmap::IndexMap;
 use limosa_record::node::Scheme;
 use serde::{Deserialize, Serialize};
@@ -40,16 +40,11 @@ pub(super) fn resolve(
         return None;
     };
     let client = nodes.values().find(|n| n.role == Some(Role::Client))?;
-    let host = network.places.get(&wish.on).is_some_and(|p| p.kind == Kind::Host);
-    let address = network.address_toward(&wish.on, &client.on).filter(|_| host);
-    let Some(ip) = address else {
-        let hosts = network.places.iter().filter(|(_, p)| p.kind == Kind::Host);
-        let hosts: Vec<_> = hosts.map(|(name, _)| format!("`{name}`")).collect();
-        let hint = Some(format!("the hosts are {}", hosts.join(", ")));
-        let message = format!("there is no host `{}` in the topology", wish.on);
+    if let Some((message, hint)) = network.no_host(&wish.on) {
         problems.push(experiment.problem(&["dns".into(), "on".into()], message, hint));
         return None;
-    };
+    }
+    let ip = network.address_toward(&wish.on, &client.on)?;
     Some(DnsPlan { on: wish.on.clone(), address: SocketAddr::new(ip, DNS_PORT) })
 }
 

@@ -5,7 +5,7 @@ use super::{
     network, nodes, push, seed_of, service, shape, timeline,
 };
 use crate::spec::{
-    Document, Experiment, Links, Problem, Role, SpecError, Topology, Transport, Variant,
+    Document, Experiment, Links, Problem, Role, SpecError, Topology, Transport, Variant, known,
 };
 use indexmap::IndexMap;
 use limosa_record::{
@@ -23,6 +23,18 @@ const MAX_BALLAST: Size = Size(16 << 30);
 /// Most clients of a server.
 const MAX_CLIENTS: u16 = 200;
 
+/// Most variants.
+const MAX_VARIANTS: usize = 10_000;
+
+/// Most processes.
+const MAX_NODES: usize = 1_000;
+
+/// Most steps of a timeline.
+const MAX_STEPS: usize = 100_000;
+
+/// Most steps that all variants take together.
+const MAX_TAKEN: usize = 500_000;
+
 /// Most trials of one run.
 const MAX_TRIALS: u64 = 100_000;
 
@@ -36,6 +48,7 @@ pub fn resolve(
 ) -> Result<Plan, SpecError> {
     let mut problems = Vec::new();
     let spec = &experiment.value;
+    check_sizes(experiment)?;
     let network = network::resolve(topology, spec.links, &mut problems);
     check_numbers(experiment, &mut problems);
     let workload = service::resolve(experiment, network.as_ref(), &mut problems);
@@ -50,8 +63,7 @@ pub fn resolve(
         for (v, name) in step.only.iter().flatten().enumerate() {
             if !spec.variants.is_empty() && !spec.variants.contains_key(name) {
                 let way = ["timeline".into(), i.into(), "only".into(), v.into()];
-                let known = spec.variants.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>();
-                let hint = Some(format!("the variants are {}", known.join(", ")));
+                let hint = known("variants", name, spec.variants.keys().map(String::as_str));
                 problems.push(experiment.problem(
                     &way,
                     format!("there is no variant `{name}`"),
@@ -60,17 +72,16 @@ pub fn resolve(
             }
         }
     }
-    let context = timeline::Context { experiment, network: &network, nodes: &nodes };
+    let context = timeline::Context::new(experiment, &network, &nodes);
+    if context.steps() > MAX_TAKEN {
+        let message =
+            format!("all variants together take {} steps, more than {MAX_TAKEN}", context.steps());
+        problems.push(experiment.problem(&["timeline".into()], message, None));
+        return Err(SpecError(problems));
+    }
     let mut variants = IndexMap::new();
     for (name, variant) in spec.variants.iter() {
         let timeline = timeline::resolve(&context, name, &mut problems);
-        let moves = timeline.iter().any(|s| matches!(s.action, Action::Relocate(_)));
-        if moves && variant.scheme != Some(Scheme::MptcpTunnel) {
-            let way = ["variants".into(), name.into()];
-            let hint = Some("leave it out of the step's `only`".into());
-            let message = format!("the machine of `{name}` moves, which is for `mptcp-tunnel`");
-            problems.push(experiment.problem(&way, message, hint));
-        }
         let shapes = shapes(experiment, name, &network, &mut problems);
         let resolved = match &workload {
             Some(WorkloadPlan::Push(route)) => {
@@ -154,6 +165,23 @@ impl Plan {
     }
 }
 
+/// What is larger than anything that makes sense, before anything is done with it.
+fn check_sizes(experiment: &Document<Experiment>) -> Result<(), SpecError> {
+    let spec = &experiment.value;
+    let nodes = spec.nodes.as_ref().map_or(0, |nodes| nodes.len());
+    for (field, count, most) in [
+        ("timeline", spec.timeline.len(), MAX_STEPS),
+        ("variants", spec.variants.len(), MAX_VARIANTS),
+        ("nodes", nodes, MAX_NODES),
+    ] {
+        if count > most {
+            let message = format!("`{field}` has {count} entries, more than {most}");
+            return Err(SpecError(vec![experiment.problem(&[field.into()], message, None)]));
+        }
+    }
+    Ok(())
+}
+
 fn check_numbers(experiment: &Document<Experiment>, problems: &mut Vec<Problem>) {
     let spec = &experiment.value;
     let mut complain = |field: &str, message: String| {
@@ -199,8 +227,7 @@ fn check_expectations(
     for (name, expect) in experiment.value.expect.iter() {
         let way = ["expect".into(), name.into()];
         if !nodes.contains_key(name) {
-            let known = nodes.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
-            let hint = Some(format!("the nodes are {known}"));
+            let hint = known("nodes", name, nodes.keys().map(String::as_str));
             problems.push(experiment.problem(&way, format!("there is no node `{name}`"), hint));
         } else if expect.exited.is_some() == expect.signaled.is_some() {
             let message = "takes exactly one of `exited` and `signaled`".into();
@@ -216,8 +243,7 @@ fn check_capture(
 ) {
     for (i, place) in experiment.value.capture.iter().enumerate() {
         if !network.places.contains_key(place) {
-            let known = network.places.keys().map(|k| format!("`{k}`")).collect::<Vec<_>>();
-            let hint = Some(format!("the places are {}", known.join(", ")));
+            let hint = known("places", place, network.places.keys().map(String::as_str));
             let message = format!("there is no place `{place}` to capture");
             problems.push(experiment.problem(&["capture".into(), i.into()], message, hint));
         }
@@ -235,8 +261,7 @@ fn shapes(
     for (link, wish) in experiment.value.variants[variant].shapes.iter() {
         let way = ["variants".into(), variant.into(), "shapes".into(), link.into()];
         let Some(plan) = network.links.iter().find(|l| l.name == *link) else {
-            let known = network.links.iter().map(|l| format!("`{}`", l.name)).collect::<Vec<_>>();
-            let hint = Some(format!("the links are {}", known.join(", ")));
+            let hint = known("links", link, network.links.iter().map(|l| &*l.name));
             problems.push(experiment.problem(&way, format!("there is no link `{link}`"), hint));
             continue;
         };

@@ -12,7 +12,7 @@ use super::{
     addresses, routes,
     shape::{self, ShapePlan},
 };
-use crate::spec::{Document, Kind, Link, Links, Problem, Shape, Topology};
+use crate::spec::{Document, Kind, Link, Links, Problem, Shape, Topology, known};
 use indexmap::IndexMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -248,8 +248,7 @@ fn places_and_links(
                 None => (end.as_str(), None),
             };
             let Some(place) = places.get_mut(name) else {
-                let known = spec.nodes.keys().map(|n| format!("`{n}`")).collect::<Vec<_>>();
-                let hint = Some(format!("the nodes are {}", known.join(", ")));
+                let hint = known("nodes", name, spec.nodes.keys().map(String::as_str));
                 complain(&way, format!("there is no node `{name}`"), hint);
                 continue;
             };

@@ -2,7 +2,7 @@
 
 use super::{Network, SERVER_PORT};
 use crate::spec::{
-    Document, Experiment, Kind, Node, PathStep, Problem, Ready, Role, SpecError, Variant,
+    Document, Experiment, Kind, Node, PathStep, Problem, Ready, Role, SpecError, Variant, known,
 };
 use indexmap::IndexMap;
 use limosa_record::node::Scheme;
@@ -108,10 +108,7 @@ pub(super) fn resolve(
             let way = [&["nodes".into(), name.into()], field].concat();
             problems.push(experiment.problem(&way, message, hint));
         };
-        if !has(&node.on) {
-            let hosts = network.places.keys().filter(|p| has(p)).map(|p| format!("`{p}`"));
-            let hint = Some(format!("the hosts are {}", hosts.collect::<Vec<_>>().join(", ")));
-            let message = format!("there is no host `{}` for the node `{name}`", node.on);
+        if let Some((message, hint)) = network.no_host(&node.on) {
             complain(&["on".into()], message, hint);
         }
         check_command(name, node, &mut complain);
@@ -214,6 +211,23 @@ fn check_address(
     let others = nodes.iter().filter(|(other, _)| *other != name);
     if owned || others.into_iter().any(|(_, n)| n.address == Some(address)) {
         complain(&way, format!("{address} is somebody else's"), None);
+    }
+}
+
+impl Network {
+    /// Why a place is no host that can be reached, and what there is instead; `None` when it is one.
+    pub(super) fn no_host(&self, name: &str) -> Option<(String, Option<String>)> {
+        let reached = |name: &str| self.address(name).is_some();
+        let hosts = self.places.iter().filter(|(_, p)| p.kind == Kind::Host);
+        let hosts = hosts.map(|(name, _)| name.as_str()).filter(|name| reached(name));
+        let message = match self.places.get(name).map(|place| place.kind) {
+            Some(Kind::Host) if reached(name) => return None,
+            Some(Kind::Host) => format!("the host `{name}` has no link, so nobody reaches it"),
+            Some(Kind::Switch) => format!("`{name}` is a switch, not a host"),
+            Some(Kind::Router) => format!("`{name}` is a router, not a host"),
+            None => format!("there is no host `{name}` in the topology"),
+        };
+        Some((message, known("hosts", name, hosts)))
     }
 }
 

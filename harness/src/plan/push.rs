@@ -1,7 +1,7 @@
 //! The workload `push`: which places it is between, and what each variant copies.
 
 use super::{Network, TRANSFER_PORT, VariantPlan};
-use crate::spec::{Content, Document, Experiment, Kind, PathStep, Problem, Push};
+use crate::spec::{Content, Document, Experiment, PathStep, Problem, Push};
 use indexmap::IndexMap;
 use limosa_record::unit::Size;
 use serde::{Deserialize, Serialize};
@@ -37,17 +37,13 @@ pub(super) fn route(
     network: &Network,
     problems: &mut Vec<Problem>,
 ) -> Option<PushRoute> {
-    let hosts = || network.places.iter().filter(|(_, p)| p.kind == Kind::Host).map(|(n, _)| n);
     let before = problems.len();
     let mut complain = |way: &[&str], message: String, hint: Option<String>| {
         let way: Vec<PathStep> = way.iter().map(|step| (*step).into()).collect();
         problems.push(experiment.problem(&way, message, hint));
     };
     for (field, place) in [("from", &push.from), ("to", &push.to)] {
-        if !hosts().any(|host| host == place) || network.address(place).is_none() {
-            let known = hosts().map(|h| format!("`{h}`")).collect::<Vec<_>>().join(", ");
-            let hint = Some(format!("the hosts are {known}"));
-            let message = format!("there is no host `{place}` in the topology");
+        if let Some((message, hint)) = network.no_host(place) {
             complain(&["workload", "push", field], message, hint);
         }
     }

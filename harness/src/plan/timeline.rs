@@ -1,17 +1,21 @@
-//! The steps of a variant's timeline: every reference resolved, no cycle, nothing after the end.
+//! The steps of a variant's timeline: every reference resolved, no cycle, nothing after the end, and
+//! nothing that its nodes cannot do by then.
 
 mod actions;
+mod fits;
+mod resolve;
+mod walk;
+mod when;
 
-use self::actions::{action, one_of};
-use super::{Network, NodePlan, shape::ShapePlan};
-use crate::spec::{Attacked, Document, Experiment, PathStep, Problem, Step, Technique, Transfer};
-use indexmap::IndexMap;
+pub use fits::reference as actions_by_scheme;
+pub(super) use resolve::{Context, resolve};
+pub use when::{Anchor, When};
+
+use super::shape::ShapePlan;
+use crate::spec::{Attacked, Technique, Transfer, Verb};
 use limosa_record::unit::Time;
 use serde::{Deserialize, Serialize};
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 /// One step: when, and what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,16 +26,9 @@ pub struct StepPlan {
     pub when: When,
     /// What it does.
     pub action: Action,
-}
-
-/// When a step starts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum When {
-    /// This long after the start of the handshake.
-    At(Time),
-    /// This long after the named step was done.
-    After(String, Time),
+    /// Steps that have to be done before it, whatever its time: their numbers in the timeline.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub needs: Vec<usize>,
 }
 
 /// A copy of a server that goes on.
@@ -216,209 +213,26 @@ pub enum Action {
 impl Action {
     /// The word in the `event` column.
     pub fn name(&self) -> &'static str {
+        self.verb().name()
+    }
+
+    /// What the user asked for.
+    pub fn verb(&self) -> Verb {
         match self {
-            Self::Announce { .. } => "announce",
-            Self::Barrier { .. } => "barrier",
-            Self::Publish { .. } => "publish",
-            Self::Checkpoint { .. } => "checkpoint",
-            Self::Restore { .. } => "restore",
-            Self::Migrate(_) => "migrate",
-            Self::Relocate(_) => "relocate",
-            Self::Handover { .. } => "handover",
-            Self::Attack(_) => "attack",
-            Self::Search { .. } => "search",
-            Self::Shape { .. } => "shape",
-            Self::LinkDown { .. } => "link_down",
-            Self::LinkUp { .. } => "link_up",
-            Self::Kill { .. } => "kill",
+            Self::Announce { .. } => Verb::Announce,
+            Self::Barrier { .. } => Verb::Barrier,
+            Self::Publish { .. } => Verb::Publish,
+            Self::Checkpoint { .. } => Verb::Checkpoint,
+            Self::Restore { .. } => Verb::Restore,
+            Self::Migrate(_) => Verb::Migrate,
+            Self::Relocate(_) => Verb::Relocate,
+            Self::Handover { .. } => Verb::Handover,
+            Self::Attack(_) => Verb::Attack,
+            Self::Search { .. } => Verb::Search,
+            Self::Shape { .. } => Verb::Shape,
+            Self::LinkDown { .. } => Verb::LinkDown,
+            Self::LinkUp { .. } => Verb::LinkUp,
+            Self::Kill { .. } => Verb::Kill,
         }
     }
-}
-
-/// What the steps refer to.
-pub(super) struct Context<'a> {
-    pub(super) experiment: &'a Document<Experiment>,
-    pub(super) network: &'a Network,
-    pub(super) nodes: &'a IndexMap<String, NodePlan>,
-}
-
-/// A step that is right in itself, with its place in the file.
-struct Checked<'a> {
-    spec: &'a Step,
-    way: Vec<PathStep>,
-    plan: StepPlan,
-}
-
-/// The timeline of one variant. Each problem is told once even if it is in several variants.
-pub(super) fn resolve(
-    context: &Context<'_>,
-    variant: &str,
-    problems: &mut Vec<Problem>,
-) -> Vec<StepPlan> {
-    let mut steps: Vec<Checked<'_>> = Vec::new();
-    let takes = |s: &Step| s.only.as_ref().is_none_or(|only| only.iter().any(|v| v == variant));
-    let timeline = &context.experiment.value.timeline;
-    let taken: Vec<&Step> = timeline.iter().filter(|s| takes(s)).collect();
-    for (i, spec) in timeline.iter().enumerate().filter(|(_, s)| takes(s)) {
-        let way = vec!["timeline".into(), i.into()];
-        let mut complain = |field: &[PathStep], message: String, hint: Option<String>| {
-            let way = [&way[..], field].concat();
-            let problem = context.experiment.problem(&way, message, hint);
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
-        };
-        let when = when(spec, context.experiment.value.time_limit, &mut complain);
-        let action = action(context, spec, &taken, &mut complain);
-        if let (Some(when), Some(action)) = (when, action) {
-            let image = match &action {
-                Action::Checkpoint { image, .. } => Some(image.clone()),
-                _ => None,
-            };
-            let name = spec.name.clone().or(image);
-            steps.push(Checked { spec, way, plan: StepPlan { name, when, action } });
-        }
-    }
-    if steps.len() < taken.len() {
-        // The order of what is left would only give more problems with the same causes.
-        return Vec::new();
-    }
-    check_names(context, &steps, problems);
-    let times = check_order(context, &steps, problems);
-    let mut order: Vec<usize> = (0..steps.len()).collect();
-    order.sort_by_key(|i| times.get(i).copied().unwrap_or(Time(u64::MAX)));
-    order.into_iter().map(|i| steps[i].plan.clone()).collect()
-}
-
-type Complain<'a> = dyn FnMut(&[PathStep], String, Option<String>) + 'a;
-
-fn when(spec: &Step, limit: Time, complain: &mut Complain<'_>) -> Option<When> {
-    match (&spec.at, &spec.after) {
-        (Some(at), None) if *at >= limit => {
-            let hint = Some("raise `time_limit` or move the step".into());
-            complain(&["at".into()], format!("{at} lies after the trial's end at {limit}"), hint);
-            None
-        }
-        (Some(at), None) => Some(When::At(*at)),
-        (None, Some(text)) => match parse_after(text) {
-            Ok((name, delay)) => Some(When::After(name, delay)),
-            Err(why) => {
-                complain(&["after".into()], why, Some("write it like `image + 10s`".into()));
-                None
-            }
-        },
-        (None, None) => {
-            complain(&[], "the step has no time".into(), Some("add `at:` or `after:`".into()));
-            None
-        }
-        (Some(_), Some(_)) => {
-            complain(&["after".into()], "the step has both `at` and `after`".into(), None);
-            None
-        }
-    }
-}
-
-/// `image`, `image + 10s`.
-fn parse_after(text: &str) -> Result<(String, Time), String> {
-    let (name, delay) = match text.split_once('+') {
-        Some((name, delay)) => (name.trim(), delay.trim().parse()?),
-        None => (text.trim(), Time(0)),
-    };
-    if name.is_empty() || name.contains(char::is_whitespace) {
-        return Err(format!("`{text}` does not name a step"));
-    }
-    Ok((name.into(), delay))
-}
-
-fn check_names(context: &Context<'_>, steps: &[Checked<'_>], problems: &mut Vec<Problem>) {
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    for (i, step) in steps.iter().enumerate() {
-        let Some(name) = &step.plan.name else { continue };
-        if seen.insert(name, i).is_some() {
-            let message = format!("two steps are called `{name}`");
-            let problem = context.experiment.problem(&step.way, message, None);
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
-        }
-    }
-}
-
-/// Follows every `after` to its root and returns the earliest time each step can start, by index.
-fn check_order(
-    context: &Context<'_>,
-    steps: &[Checked<'_>],
-    problems: &mut Vec<Problem>,
-) -> BTreeMap<usize, Time> {
-    let limit = context.experiment.value.time_limit;
-    let by_name = |name: &str| steps.iter().position(|s| s.plan.name.as_deref() == Some(name));
-    let mut times = BTreeMap::new();
-    for (i, step) in steps.iter().enumerate() {
-        let mut complain = |field: &str, message: String, hint: Option<String>| {
-            let way = [&step.way[..], &[field.into()]].concat();
-            let problem = context.experiment.problem(&way, message, hint);
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
-        };
-        let (mut total, mut current, mut visited) = (0_u64, i, vec![i]);
-        let earliest = loop {
-            match &steps[current].plan.when {
-                When::At(at) => break Some(total.saturating_add(at.0)),
-                When::After(name, delay) => {
-                    total = total.saturating_add(delay.0);
-                    let Some(next) = by_name(name) else {
-                        if current == i {
-                            let names = steps.iter().filter_map(|s| s.plan.name.as_ref());
-                            let hint = one_of("named steps", names);
-                            complain("after", format!("no step is called `{name}`"), hint);
-                        }
-                        break None;
-                    };
-                    if next != i && visited.contains(&next) {
-                        // The steps of the round are told; this one only waits for them.
-                        break None;
-                    }
-                    if next == i {
-                        let round: Vec<_> = visited
-                            .iter()
-                            .filter_map(|v| steps[*v].plan.name.clone())
-                            .chain([name.clone()])
-                            .collect();
-                        let message =
-                            format!("the step waits for itself: {}", round.join(" after "));
-                        complain("after", message, Some("give one of them `at:`".into()));
-                        break None;
-                    }
-                    visited.push(next);
-                    current = next;
-                }
-            }
-        };
-        let Some(earliest) = earliest.map(Time) else { continue };
-        if earliest >= limit && step.spec.after.is_some() {
-            let message = format!("the step cannot start before the trial's end at {limit}");
-            complain("after", message, Some("raise `time_limit`".into()));
-        }
-        times.insert(i, earliest);
-    }
-    for (i, step) in steps.iter().enumerate() {
-        let Action::Restore { image, .. } = &step.plan.action else { continue };
-        let made = by_name_of_image(steps, image);
-        if let (Some(restored), Some(made)) = (times.get(&i), made.and_then(|m| times.get(&m)))
-            && matches!(step.plan.when, When::At(_))
-            && restored <= made
-        {
-            let message = format!("restores `{image}` at {restored}, before it is made at {made}");
-            let hint = Some(format!("write `after: {image} + 10s`"));
-            problems.push(context.experiment.problem(&step.way, message, hint));
-        }
-    }
-    times
-}
-
-fn by_name_of_image(steps: &[Checked<'_>], wanted: &str) -> Option<usize> {
-    steps
-        .iter()
-        .position(|s| matches!(&s.plan.action, Action::Checkpoint { image, .. } if image == wanted))
 }

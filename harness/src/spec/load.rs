@@ -2,20 +2,27 @@
 
 use super::{
     Experiment, FORMAT_VERSION, Topology, Traces,
+    hint::{did_you_mean, similar},
+    positions::Positions,
     trace::{self, Shaped, Wrong},
 };
 use serde::{
     Deserialize,
-    de::{self, DeserializeOwned, DeserializeSeed, IgnoredAny},
+    de::{self, DeserializeOwned, DeserializeSeed},
 };
 use std::{
     collections::HashSet,
     fmt, fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
-/// The largest file that is read; a topology of a thousand nodes has 200 kB.
-const MAX_FILE_BYTES: u64 = 4 << 20;
+/// The largest file that is read; a topology of a thousand nodes has 200 kB, a timeline of a hundred
+/// thousand steps 6 MB.
+const MAX_FILE_BYTES: u64 = 8 << 20;
+
+/// So many mistakes are told; who has more has made one of them many times.
+const MOST_TOLD: usize = 20;
 
 /// Most brackets that are open at a time. The reader of YAML takes time with the square of them: half
 /// a minute for a hundred thousand.
@@ -32,10 +39,43 @@ pub struct Document<T> {
     pub value: T,
     /// The recordings that its shapes name.
     pub traces: Traces,
+    /// Where its values stand, once that was asked for.
+    positions: OnceLock<Positions>,
+}
+
+/// What a file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// An experiment.
+    Experiment,
+    /// A topology.
+    Topology,
+}
+
+/// A file of either kind.
+pub trait Format: DeserializeOwned {
+    /// Which kind.
+    const PURPOSE: Purpose;
+    /// The version of the format that it says it has.
+    fn version(&self) -> u32;
+}
+
+impl Format for Experiment {
+    const PURPOSE: Purpose = Purpose::Experiment;
+    fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Format for Topology {
+    const PURPOSE: Purpose = Purpose::Topology;
+    fn version(&self) -> u32 {
+        self.version
+    }
 }
 
 /// A place in a file, both from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Location {
     /// Line.
     pub line: usize,
@@ -91,13 +131,16 @@ pub struct SpecError(pub Vec<Problem>);
 
 impl fmt::Display for SpecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, problem) in self.0.iter().enumerate() {
+        for (i, problem) in self.0.iter().take(MOST_TOLD).enumerate() {
             if i > 0 {
                 write!(f, "\nerror: ")?;
             }
             write!(f, "{problem}")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(MOST_TOLD) {
+            0 => Ok(()),
+            more => write!(f, "\n… and {more} more problems"),
+        }
     }
 }
 
@@ -122,18 +165,29 @@ impl fmt::Display for Problem {
 impl<T> Document<T> {
     /// A problem with the value at `way`.
     pub fn problem(&self, way: &[Step], message: String, hint: Option<String>) -> Problem {
-        problem_at(&self.path, &self.text, locate(&self.text, way), message, hint)
+        let location = self.positions().locate(way);
+        problem_at(&self.path, self.positions(), &self.text, location, message, hint)
+    }
+
+    /// Where the value at `way` stands.
+    pub fn location(&self, way: &[Step]) -> Option<Location> {
+        self.positions().locate(way)
+    }
+
+    fn positions(&self) -> &Positions {
+        self.positions.get_or_init(|| Positions::of(&self.text))
     }
 }
 
 fn problem_at(
     file: &Path,
+    positions: &Positions,
     text: &str,
     location: Option<Location>,
     message: String,
     hint: Option<String>,
 ) -> Problem {
-    let line = location.and_then(|l| text.lines().nth(l.line - 1));
+    let line = location.and_then(|l| positions.line(text, l.line));
     // A long line would hide the message; the position is enough then.
     let source_line = line.filter(|l| l.chars().count() <= 160).map(|l| l.replace('\t', " "));
     Problem { file: file.into(), location, source_line, message, hint }
@@ -184,14 +238,13 @@ fn topology_candidates(experiment: &Path, wanted: &str) -> Vec<PathBuf> {
 }
 
 /// Reads one file of either kind.
-fn load<T: DeserializeOwned + Shaped>(path: &Path) -> Result<Document<T>, SpecError> {
+fn load<T: Format + Shaped>(path: &Path) -> Result<Document<T>, SpecError> {
     let failed = |message: String, hint: &str| {
         let hint = Some(hint.to_owned()).filter(|h| !h.is_empty());
         let file = path.to_owned();
         SpecError(vec![Problem { file, location: None, source_line: None, message, hint }])
     };
-    let size = fs::metadata(path)
-        .map_err(|e| failed(plain_io(&e), "the files that come with Limosa are in experiments/"))?;
+    let size = fs::metadata(path).map_err(|e| failed(plain_io(&e), T::PURPOSE.shipped()))?;
     if size.is_dir() {
         return Err(failed("is a folder, not a file".into(), ""));
     }
@@ -207,9 +260,11 @@ fn load<T: DeserializeOwned + Shaped>(path: &Path) -> Result<Document<T>, SpecEr
 ///
 /// # Errors
 /// Anything wrong with the text.
-pub fn parse<T: DeserializeOwned>(path: &Path, text: String) -> Result<Document<T>, SpecError> {
-    let failed =
-        |location, message, hint| SpecError(vec![problem_at(path, &text, location, message, hint)]);
+pub fn parse<T: Format>(path: &Path, text: String) -> Result<Document<T>, SpecError> {
+    let failed = |location, message, hint| {
+        let positions = Positions::of(&text);
+        SpecError(vec![problem_at(path, &positions, &text, location, message, hint)])
+    };
     if text.trim().is_empty() {
         return Err(failed(None, "is empty".into(), None));
     }
@@ -219,14 +274,16 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: String) -> Result<Document<
         return Err(failed(Some(location), message, None));
     }
     let unique = Unique.deserialize(serde_yaml::Deserializer::from_str(&text));
-    match unique.and_then(|()| serde_yaml::from_str(&text)) {
+    match unique.and_then(|()| serde_yaml::from_str::<T>(&text)) {
         Ok(value) => {
-            check_version(path, &text)?;
-            Ok(Document { path: path.to_owned(), text, value, traces: Traces::new() })
+            check_version(path, &text, Some(value.version()))?;
+            let positions = OnceLock::new();
+            Ok(Document { path: path.to_owned(), text, value, traces: Traces::new(), positions })
         }
         Err(e) => {
             // A file of another version should be told so, not be blamed for unknown fields.
-            check_version(path, &text)?;
+            check_version(path, &text, version_of(&text))?;
+            check_purpose(path, &text, T::PURPOSE)?;
             let location = e.location().map(|l| Location { line: l.line(), column: l.column() });
             let (message, hint) = yaml_message(&e.to_string());
             let location = location.or_else(|| culprit(&message, &text));
@@ -268,20 +325,53 @@ fn with_traces<T: Shaped>(mut document: Document<T>) -> Result<Document<T>, Spec
     if problems.is_empty() { Ok(document) } else { Err(SpecError(problems)) }
 }
 
-fn check_version(path: &Path, text: &str) -> Result<(), SpecError> {
+/// The version in a text that is wrong otherwise.
+fn version_of(text: &str) -> Option<u32> {
     #[derive(Deserialize)]
     struct Head {
         version: u32,
     }
-    match serde_yaml::from_str::<Head>(text) {
-        Ok(Head { version }) if version != FORMAT_VERSION => {
-            let message = format!("version {version} of this format is not known");
-            let hint = Some(format!("this Limosa reads version {FORMAT_VERSION}"));
-            let location = locate(text, &["version".into()]);
-            Err(SpecError(vec![problem_at(path, text, location, message, hint)]))
+    serde_yaml::from_str(text).ok().map(|Head { version }| version)
+}
+
+fn check_version(path: &Path, text: &str, version: Option<u32>) -> Result<(), SpecError> {
+    let Some(version) = version.filter(|v| *v != FORMAT_VERSION) else { return Ok(()) };
+    let message = format!("version {version} of this format is not known");
+    let hint = Some(format!("this Limosa reads version {FORMAT_VERSION}"));
+    let positions = Positions::of(text);
+    let location = positions.locate(&["version".into()]);
+    Err(SpecError(vec![problem_at(path, &positions, text, location, message, hint)]))
+}
+
+impl Purpose {
+    /// Where files of this kind are that come with Limosa.
+    fn shipped(self) -> &'static str {
+        match self {
+            Self::Experiment => "the files that come with Limosa are in experiments/",
+            Self::Topology => "the files that come with Limosa are in topologies/",
         }
-        _ => Ok(()),
     }
+}
+
+/// A topology where an experiment should be, or the other way round, has nothing that is right.
+fn check_purpose(path: &Path, text: &str, wanted: Purpose) -> Result<(), SpecError> {
+    let positions = Positions::of(text);
+    let has = |key| positions.has_key(key);
+    let (mark, message, hint) = match wanted {
+        Purpose::Experiment if has("links") && !has("workload") && !has("variants") => {
+            let hint = "`limosa up FILE` builds it; an experiment names it in `topology:`";
+            ("links", "this is a topology, not an experiment", hint)
+        }
+        Purpose::Topology if !has("links") && (has("workload") || has("variants")) => {
+            let mark = if has("workload") { "workload" } else { "variants" };
+            let hint = "`limosa plan FILE` shows it, `limosa run FILE` runs it";
+            (mark, "this is an experiment, not a topology", hint)
+        }
+        _ => return Ok(()),
+    };
+    let location = positions.locate(&[mark.into()]);
+    let (message, hint) = (message.to_owned(), Some(hint.to_owned()));
+    Err(SpecError(vec![problem_at(path, &positions, text, location, message, hint)]))
 }
 
 /// Where more brackets are open than any file has, in quotes or out of them.
@@ -333,7 +423,10 @@ fn yaml_message(full: &str) -> (String, Option<String>) {
         return ("there is more than one document in it".into(), hint);
     }
     if let Some((head, expected)) = message.split_once(", expected one of ") {
-        return (head.into(), Some(format!("one of {expected}")));
+        let names = expected.split('`').skip(1).step_by(2);
+        let near = head.split('`').nth(1).and_then(|wrong| similar(wrong, names));
+        let near = near.map_or(String::new(), |name| format!("{}; ", did_you_mean(name)));
+        return (head.into(), Some(format!("{near}one of {expected}")));
     }
     match message.split_once(", expected ") {
         Some((head, expected)) if expected.starts_with('`') => {
@@ -344,79 +437,6 @@ fn yaml_message(full: &str) -> (String, Option<String>) {
             (format!("{head}, expected a mapping"), None)
         }
         _ => (message, None),
-    }
-}
-
-/// Where the value at `way` stands: the text is read again with a reader that stops there with an
-/// error, and that error carries the position.
-fn locate(text: &str, way: &[Step]) -> Option<Location> {
-    let way_down = Probe { way };
-    let error = way_down.deserialize(serde_yaml::Deserializer::from_str(text)).err()?;
-    let location = error.location()?;
-    Some(Location { line: location.line(), column: location.column() })
-}
-
-struct Probe<'a> {
-    way: &'a [Step],
-}
-
-impl<'de> DeserializeSeed<'de> for Probe<'_> {
-    type Value = ();
-    fn deserialize<D: de::Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
-        match self.way.first() {
-            None => d.deserialize_any(Here),
-            Some(_) => d.deserialize_any(self),
-        }
-    }
-}
-
-impl<'de> de::Visitor<'de> for Probe<'_> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a mapping or a list")
-    }
-    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
-            match self.way.first() {
-                Some(Step::Key(wanted)) if *wanted == key => {
-                    map.next_value_seed(Probe { way: &self.way[1..] })?;
-                }
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(())
-    }
-    fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        for i in 0.. {
-            let more = match self.way.first() {
-                Some(Step::Index(wanted)) if *wanted == i => {
-                    seq.next_element_seed(Probe { way: &self.way[1..] })?.is_some()
-                }
-                _ => seq.next_element::<IgnoredAny>()?.is_some(),
-            };
-            if !more {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Takes nothing, so that whatever stands there is an error at its position.
-struct Here;
-
-impl<'de> de::Visitor<'de> for Here {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nothing")
-    }
-    fn visit_map<A: de::MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(de::Error::custom("here"))
-    }
-    fn visit_seq<A: de::SeqAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(de::Error::custom("here"))
     }
 }
 

@@ -13,8 +13,14 @@ pub struct Step {
     #[serde(default)]
     pub at: Option<Time>,
     /// Time since another step was done: its name, as `image`, or with a delay, as `image + 10s`.
+    /// `connected` is when the client's handshake was confirmed, `first_byte` when the first byte of
+    /// a body or of an answer arrived; with several clients, when it was so for all of them.
     #[serde(default)]
     pub after: Option<String>,
+    /// Time since so much of the download's body had arrived, as `10MB`, or with a delay, as `10MB +
+    /// 200ms`; with several clients, since each of them had so much.
+    #[serde(default)]
+    pub after_bytes: Option<String>,
     /// A name for other steps' `after`; a checkpoint is also named by its `as`.
     #[serde(default)]
     pub name: Option<String>,
@@ -209,4 +215,75 @@ pub struct LinkName {
 pub struct Kill {
     /// The node.
     pub node: String,
+}
+
+/// The actions: their names, the fields of a step that ask for them, and what they take. Everything
+/// else that goes through all actions goes by this list.
+macro_rules! actions {
+    ($($verb:ident $field:ident $wish:ident)*) => {
+        /// What a step does.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Verb {
+            $(#[doc = concat!("`", stringify!($field), "`")] $verb,)*
+        }
+
+        impl Verb {
+            /// All of them, in the order of the reference.
+            pub const ALL: &[Self] = &[$(Self::$verb),*];
+
+            /// The word for it in files and in the column `event`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$verb => stringify!($field),)*
+                }
+            }
+        }
+
+        /// An action as the user wrote it.
+        #[derive(Debug, Clone, Copy)]
+        pub enum Wish<'s> {
+            $(#[doc = concat!("`", stringify!($field), "`")] $verb(&'s $wish),)*
+        }
+
+        impl Wish<'_> {
+            /// Which one it is.
+            pub fn verb(self) -> Verb {
+                match self {
+                    $(Self::$verb(_) => Verb::$verb,)*
+                }
+            }
+        }
+
+        impl Step {
+            /// Its action.
+            ///
+            /// # Errors
+            /// All that it has, when that is not one.
+            pub fn wish(&self) -> Result<Wish<'_>, Vec<Verb>> {
+                let mut all = Vec::with_capacity(1);
+                $(all.extend(self.$field.as_ref().map(Wish::$verb));)*
+                match all[..] {
+                    [one] => Ok(one),
+                    _ => Err(all.into_iter().map(Wish::verb).collect()),
+                }
+            }
+        }
+    };
+}
+
+actions! {
+    Announce announce Announce
+    Barrier barrier Barrier
+    Publish publish Publish
+    Checkpoint checkpoint Checkpoint
+    Restore restore Restore
+    Migrate migrate Migrate
+    Relocate relocate Relocate
+    Handover handover Handover
+    Attack attack Attack
+    Search search Search
+    Shape shape Reshape
+    LinkDown link_down LinkName
+    LinkUp link_up LinkName
+    Kill kill Kill
 }

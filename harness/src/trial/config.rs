@@ -72,6 +72,7 @@ impl Host {
                         ..requests.clone()
                     }),
                 },
+                marks_bytes: variant.marks_bytes(),
                 resolver: self
                     .plan
                     .dns

@@ -78,7 +78,7 @@ fn neither_a_guest_that_dies_nor_a_trial_that_fails_stops_the_run() {
     let path = folder.path().join("experiments/quickstart.yaml");
     let text = fs::read_to_string(&path).expect("quickstart.yaml");
     // The download is over long before 50 s.
-    let text = text.replace("  - at: 2s\n    checkpoint", "  - at: 50s\n    kill: {node: client}\n    only: [quic-migrate]\n  - at: 2s\n    checkpoint");
+    let text = text.replace("  - at: 2s\n    checkpoint", "  - at: 50s\n    link_down: {link: router-a--server-a}\n    only: [quic-migrate]\n  - at: 2s\n    checkpoint");
     fs::write(&path, text).expect("write quickstart.yaml");
     let arguments = ["run", "experiments/quickstart.yaml", "--on", "guest"];
     let (code, text) = limosa_with("guest/run:die", folder.path(), &arguments);
@@ -88,7 +88,7 @@ fn neither_a_guest_that_dies_nor_a_trial_that_fails_stops_the_run() {
     assert!(run.root().join("guest-console-1.log").is_file());
     let trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");
     assert_eq!(trials[0].status, "failed");
-    assert!(trials[0].reason.as_ref().is_some_and(|r| r.contains("before the step `kill`")));
+    assert!(trials[0].reason.as_ref().is_some_and(|r| r.contains("before the step `link_down`")));
     assert_eq!(trials[1].status, "ok", "{:?}", trials[1].reason);
 }
 

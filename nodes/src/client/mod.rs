@@ -9,6 +9,7 @@ mod body;
 mod crowd;
 mod exchange;
 mod meter;
+mod milestones;
 mod playback;
 mod ranges;
 mod requests;
@@ -32,6 +33,7 @@ use limosa_record::{
     node::{ClientConfig, ClientResult, RESULT_FILE, Reply, Request, RequestCounts, Workload},
     row::event,
 };
+use milestones::{Come, Milestones};
 use noq::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use std::{
     sync::{
@@ -63,22 +65,24 @@ pub(crate) struct Client {
     reconnects: AtomicU64,
     endpoints: Mutex<Vec<Endpoint>>,
     counts: Mutex<RequestCounts>,
+    come: Come,
 }
 
 /// What control requests touch: one for all clients of this process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Control {
     /// CLOCK_REALTIME in ns; 0 before the start.
     handshake_started_ns: AtomicI64,
     body_bytes: AtomicU64,
     requests: AtomicU64,
+    milestones: Milestones,
     start: Notify,
     stop: watch::Sender<bool>,
 }
 
 /// Does the workload, after the start was asked for, as often as there are clients.
 pub(crate) async fn run(config: ClientConfig) -> Result<()> {
-    let control = Arc::new(Control::default());
+    let control = Arc::new(Control::new(&config));
     let meter = Arc::new(Meter::open(&config)?);
     let clients = crowd::each(&config)?
         .into_iter()
@@ -120,6 +124,7 @@ impl Client {
             reconnects: AtomicU64::new(0),
             endpoints: Mutex::default(),
             counts: Mutex::default(),
+            come: Come::default(),
             config,
         };
         let (save_as, rate) = (&client.config.save_as, client.config.play_bytes_per_s);
@@ -206,8 +211,20 @@ impl Client {
         self.progress(0);
     }
 
+    /// Notes that a handshake was confirmed.
+    pub(crate) fn connected(&self, detail: impl Into<String>) {
+        self.events.now(event::CONNECTED, detail);
+        self.come.connected(&self.control.milestones);
+    }
+
+    /// Notes that an answer has begun to arrive.
+    pub(crate) fn answering(&self) {
+        self.come.first_byte(&self.control.milestones);
+    }
+
     /// Notes how many bytes of the body there are.
     pub(crate) fn progress(&self, bytes: u64) {
+        self.come.bytes(&self.control.milestones, bytes);
         let before = self.progress.swap(bytes, Ordering::Relaxed);
         // Wraps around where there are fewer than before, and back again.
         self.control.body_bytes.fetch_add(bytes.wrapping_sub(before), Ordering::Relaxed);
@@ -252,6 +269,19 @@ impl Client {
     }
 }
 
+impl Control {
+    fn new(config: &ClientConfig) -> Self {
+        Self {
+            handshake_started_ns: AtomicI64::default(),
+            body_bytes: AtomicU64::default(),
+            requests: AtomicU64::default(),
+            milestones: Milestones::new(config.clients, &config.marks_bytes),
+            start: Notify::default(),
+            stop: watch::Sender::default(),
+        }
+    }
+}
+
 impl Handler for Control {
     fn handle(self: &Arc<Self>, request: Request) -> Reply {
         match request {
@@ -273,11 +303,13 @@ impl Handler for Control {
             Request::Status => {}
         }
         let started = self.handshake_started_ns.load(Ordering::Relaxed);
-        Reply {
+        let mut reply = Reply {
             handshake_started_ns: (started != 0).then_some(started),
             body_bytes: self.body_bytes.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
             ..Reply::default()
-        }
+        };
+        self.milestones.enter(&mut reply);
+        reply
     }
 }

@@ -33,6 +33,7 @@ pub(super) async fn run(client: &Client, router: &Router, body: &mut Body) -> Re
         }
         let over = tokio::select! {
             Some(chunk) = chunks.recv() => {
+                client.answering();
                 body.arriving();
                 early.entry(chunk.0).or_default().push(chunk.1);
                 None

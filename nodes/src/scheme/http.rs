@@ -14,7 +14,7 @@ use hyper::{
     header::{CONTENT_RANGE, HOST, RANGE},
 };
 use hyper_util::rt::TokioIo;
-use limosa_record::{node::Workload, row::event};
+use limosa_record::node::Workload;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -23,7 +23,7 @@ pub(super) async fn run(client: &Client, body: &mut Body) -> Result<()> {
     ensure!(client.config.workload == Workload::Download, "the scheme `http` only downloads");
     let address = client.config.connect;
     let stream = connect(client, address).await.with_context(|| format!("connect to {address}"))?;
-    client.events.now(event::CONNECTED, address.to_string());
+    client.connected(address.to_string());
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
     // Apart from the download, which takes what has arrived also when the server has closed.
     let driver = tokio::spawn(connection);

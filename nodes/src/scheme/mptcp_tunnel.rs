@@ -10,7 +10,6 @@ use crate::{
     mptcp,
 };
 use anyhow::{Context, Result};
-use limosa_record::row::event;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Bytes that are read at a time.
@@ -20,7 +19,7 @@ const READ_BYTES: usize = 256 * 1024;
 pub(super) async fn run(client: &Client, body: &mut Body) -> Result<()> {
     let (from, to) = (client.config.local.first().copied(), client.config.connect);
     let mut stream = mptcp::connect(from, to).await?;
-    client.events.now(event::CONNECTED, to.to_string());
+    client.connected(to.to_string());
     stream.write_all(client.request_line().as_bytes()).await.context("send the request")?;
     let mut buffer = vec![0; READ_BYTES];
     loop {

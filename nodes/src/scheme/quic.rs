@@ -139,7 +139,7 @@ async fn connect(
         .map_err(|_| Failure::Lost("handshake timed out".into()))??;
     // A server knows its clients by their ports.
     let port = endpoint.local_addr().map(|local| local.port()).unwrap_or_default();
-    client.events.now(event::CONNECTED, format!("{address} from port {port}"));
+    client.connected(format!("{address} from port {port}"));
     if let Some(path) = connection.path(PathId::ZERO) {
         client.meter.track(0, path);
     }

@@ -179,6 +179,7 @@ impl Pair {
         self.start(
             "client.json",
             &NodeConfig::Client(ClientConfig {
+                marks_bytes: Vec::new(),
                 connect: self.connect,
                 fallback: self.fallback.clone(),
                 local: self.locals.clone(),

@@ -80,6 +80,16 @@ pub struct Reply {
     /// Client: requests of the workload that are over.
     #[serde(default)]
     pub requests: u64,
+    /// Client: since when all clients of this process have a connection, CLOCK_REALTIME in ns.
+    #[serde(default)]
+    pub connected_ns: Option<i64>,
+    /// Client: since when all of them have the first byte of a body or of an answer.
+    #[serde(default)]
+    pub first_byte_ns: Option<i64>,
+    /// Client: since when all of them have had so many bytes of their bodies, for each of
+    /// `marks_bytes` in its configuration.
+    #[serde(default)]
+    pub marks_ns: Vec<Option<i64>>,
     /// Server: live connections of clients.
     pub connections: u64,
     /// Server: clients that have not acknowledged the newest announcement, by their addresses.

@@ -1,144 +1,255 @@
 //! What each step does, in the terms of the plan.
 
-use super::{Action, AttackPlan, Complain, Context, CopyPlan, RelocatePlan};
+use super::{
+    Action, AttackPlan, CopyPlan, RelocatePlan,
+    fits::{self, Fit},
+    resolve::{Complain, Context, Own},
+};
 use crate::{
     plan::{LinkPlan, MIGRATION_PORT, NodePlan, SERVER_PORT, nodes::subnets, shape},
-    spec::{Kind, Migrate, PathStep, Restore, Role, Step},
+    spec::{Kind, Migrate, PathStep, Restore, Role, Step, Verb, Wish, known},
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 mod migrate;
 
+/// The action of a step, if it has one that can be done in this variant.
 pub(super) fn action(
     context: &Context<'_>,
+    own: &Own<'_>,
     spec: &Step,
-    others: &[&Step],
     complain: &mut Complain<'_>,
 ) -> Option<Action> {
-    let given = [
-        ("announce", spec.announce.is_some()),
-        ("barrier", spec.barrier.is_some()),
-        ("publish", spec.publish.is_some()),
-        ("checkpoint", spec.checkpoint.is_some()),
-        ("restore", spec.restore.is_some()),
-        ("migrate", spec.migrate.is_some()),
-        ("relocate", spec.relocate.is_some()),
-        ("handover", spec.handover.is_some()),
-        ("attack", spec.attack.is_some()),
-        ("search", spec.search.is_some()),
-        ("shape", spec.shape.is_some()),
-        ("link_down", spec.link_down.is_some()),
-        ("link_up", spec.link_up.is_some()),
-        ("kill", spec.kill.is_some()),
-    ];
-    let names: Vec<&str> = given.iter().filter(|g| g.1).map(|g| g.0).collect();
-    if names.len() != 1 {
-        let all = given.iter().map(|g| format!("`{}`", g.0)).collect::<Vec<_>>().join(", ");
-        let found = if names.is_empty() { "no action".into() } else { names.join(" and ") };
-        complain(
-            &[],
-            format!("a step takes exactly one action, this has {found}"),
-            Some(format!("one of {all}")),
-        );
+    let wish = match spec.wish() {
+        Ok(wish) => wish,
+        Err(found) => {
+            let all: Vec<_> = Verb::ALL.iter().map(|verb| format!("`{}`", verb.name())).collect();
+            let found: Vec<_> = found.iter().map(|verb| verb.name()).collect();
+            let found = if found.is_empty() { "no action".into() } else { found.join(" and ") };
+            let message = format!("a step takes exactly one action, this has {found}");
+            complain(&[], message, Some(format!("one of {}", all.join(", "))));
+            return None;
+        }
+    };
+    let subject = subject(context, own, wish, complain)?;
+    if let Some((name, node)) = subject {
+        check_fit(context, own, wish, name, node, complain)?;
+    }
+    resolve(context, own, wish, complain)
+}
+
+/// The node that an action is about, if it is about one: its name and what it is, where it is not a
+/// copy. Nothing when it is not there.
+fn subject<'a>(
+    context: &Context<'a>,
+    own: &Own<'a>,
+    wish: Wish<'a>,
+    complain: &mut Complain<'_>,
+) -> Option<Option<(&'a str, Option<&'a NodePlan>)>> {
+    let verb = wish.verb();
+    let (field, name) = match wish {
+        Wish::Announce(a) => ("node", &a.node),
+        Wish::Barrier(b) => ("node", &b.node),
+        Wish::Publish(p) => ("node", &p.node),
+        Wish::Checkpoint(c) => ("node", &c.node),
+        Wish::Migrate(m) => ("node", &m.node),
+        Wish::Relocate(r) => ("node", &r.node),
+        Wish::Handover(h) => ("from", &h.from),
+        Wish::Attack(a) => ("node", &a.node),
+        Wish::Search(s) => ("node", &s.node),
+        Wish::Kill(k) => ("node", &k.node),
+        Wish::Restore(r) => match own.images.get(&*r.from) {
+            Some(made) => ("from", &made.node),
+            None => return no_images(own, r, complain),
+        },
+        Wish::Shape(_) | Wish::LinkDown(_) | Wish::LinkUp(_) => return Some(None),
+    };
+    let way = [verb.name().into(), field.into()];
+    if let Some((name, node)) = context.nodes.get_key_value(name) {
+        return Some(Some((name, Some(node))));
+    }
+    if verb == Verb::Restore {
+        // What is wrong with its checkpoint is told there.
         return None;
     }
-    if let Some(a) = &spec.announce {
-        server(context, &a.node, &["announce".into(), "node".into()], complain)?;
-        // An address as such: what nobody is to believe can be announced, too.
-        let address = match a.to.parse() {
-            Ok(ip) => SocketAddr::new(ip, SERVER_PORT),
-            Err(_) => host(context, &a.to, &["announce".into(), "to".into()], complain)?,
+    if own.copies.contains_key(&**name) {
+        if verb == Verb::Kill {
+            return Some(Some((name, None)));
+        }
+        let message = format!("`{name}` is a copy, which only `handover` and `kill` are about");
+        complain(&way, message, None);
+        return None;
+    }
+    if context.nodes.is_empty() {
+        let (why, hint) = ("a push has no servers and no clients", "only links change then");
+        complain(&way, format!("there is no node `{name}`: {why}"), Some(hint.into()));
+        return None;
+    }
+    let hint = known("nodes", name, context.nodes.keys().map(String::as_str));
+    complain(&way, format!("there is no node `{name}`"), hint);
+    None
+}
+
+fn no_images<T>(own: &Own<'_>, spec: &Restore, complain: &mut Complain<'_>) -> Option<T> {
+    let wanted: &str = &spec.from;
+    let message = format!("no step makes the images `{wanted}`");
+    let hint = known("images", wanted, own.images.keys().copied()).unwrap_or_else(|| {
+        format!("add a step with `checkpoint: {{node: …, as: {wanted}}}` for the same variants")
+    });
+    complain(&["restore".into(), "from".into()], message, Some(hint));
+    None
+}
+
+/// Whether the action can be done to this node at all, and under this scheme.
+fn check_fit(
+    context: &Context<'_>,
+    own: &Own<'_>,
+    wish: Wish<'_>,
+    name: &str,
+    node: Option<&NodePlan>,
+    complain: &mut Complain<'_>,
+) -> Option<()> {
+    let verb = wish.verb();
+    let Some(node) = node else { return Some(()) };
+    let kind = match (&node.command, node.role) {
+        (Some(_), _) | (None, None) => fits::Kind::Command,
+        (None, Some(Role::Server)) => fits::Kind::Server,
+        (None, Some(Role::Client)) => fits::Kind::Client,
+    };
+    let takes = fits::takes(verb);
+    if !takes.contains(&kind) {
+        let field = if verb == Verb::Handover { "from" } else { "node" };
+        let way = [verb.name().into(), field.into()];
+        let (message, hint) = match kind {
+            fits::Kind::Command => (
+                format!(
+                    "`{name}` is a command, and `{}` needs a node of Limosa's own",
+                    verb.name()
+                ),
+                Some("a command is moved by `migrate`, or by `checkpoint` and `restore`".into()),
+            ),
+            _ => (format!("`{name}` is not a server"), known("servers", name, servers(context))),
         };
-        return Some(Action::Announce { node: a.node.clone(), address });
+        complain(&way, message, hint);
+        return None;
     }
-    if let Some(b) = &spec.barrier {
-        server(context, &b.node, &["barrier".into(), "node".into()], complain)?;
-        return Some(Action::Barrier { node: b.node.clone(), deadline: b.deadline });
-    }
-    if let Some(p) = &spec.publish {
-        server(context, &p.node, &["publish".into(), "node".into()], complain)?;
-        if context.experiment.value.dns.is_none() {
-            let hint = Some("add `dns: {on: dns}`, where `dns` is a host of the topology".into());
-            complain(&["publish".into()], "there is no DNS server".into(), hint);
-            return None;
+    // A command without a role is nobody's server, whatever the scheme.
+    let (Some(_), Some(scheme)) = (node.role, own.scheme) else { return Some(()) };
+    let word = serde_json::to_value(scheme).unwrap_or_default();
+    let scheme = word.as_str().unwrap_or_default();
+    let action = verb.name();
+    let (message, hint) = match fits::fit(own.scheme, verb) {
+        Fit::Yes => match wish {
+            Wish::Restore(r) if r.name.is_some() => (
+                format!("a copy has nothing to do under the scheme `{scheme}`"),
+                "leave `as` and `leave_running` out, or take `dual-path` or `post-copy`",
+            ),
+            _ => return Some(()),
+        },
+        Fit::Copies => match wish {
+            Wish::Checkpoint(c) if !c.leave_running => (
+                format!(
+                    "under the scheme `{scheme}` the server stays, and a copy of it takes over"
+                ),
+                "add `leave_running: true`",
+            ),
+            _ => return Some(()),
+        },
+        Fit::Address if node.address.is_some() || node.role == Some(Role::Client) => {
+            return Some(());
         }
-        return Some(Action::Publish { node: p.node.clone() });
-    }
-    if let Some(c) = &spec.checkpoint {
-        node(context, &c.node, &["checkpoint".into(), "node".into()], complain)?;
-        let (node, image, leave_running) = (c.node.clone(), c.image.clone(), c.leave_running);
-        return Some(Action::Checkpoint { node, image, leave_running });
-    }
-    if let Some(r) = &spec.restore {
-        return restore(context, r, others, complain);
-    }
-    if let Some(m) = &spec.migrate {
-        return migrate(context, m, others, complain);
-    }
-    if let Some(r) = &spec.relocate {
-        return relocate(context, r, complain).map(Action::Relocate);
-    }
-    if let Some(h) = &spec.handover {
-        return handover(context, h, others, complain);
-    }
-    if let Some(a) = &spec.attack {
-        return attack(context, a, complain);
-    }
-    if let Some(s) = &spec.search {
-        let way = ["search".into(), "node".into()];
-        node(context, &s.node, &way, complain)?;
-        if context.experiment.value.transport.key_log != Some(true) {
-            let hint = Some("add `transport: {key_log: true}`".into());
-            complain(&way, "its keys are known only from its key log".into(), hint);
-            return None;
+        Fit::Address => (
+            format!("`{name}` has no `address` that could move along, and its connections with it"),
+            "add `address:` to the node, in a subnet of all its places",
+        ),
+        Fit::No(why, hint) => {
+            (format!("`{action}` does not go with the scheme `{scheme}`: {why}"), hint)
         }
-        return Some(Action::Search { node: s.node.clone() });
-    }
-    if let Some(s) = &spec.shape {
-        return reshape(context, s, complain);
-    }
-    if let Some(l) = spec.link_down.as_ref().or(spec.link_up.as_ref()) {
-        let field = names[0];
-        link(context, &l.link, field, complain)?;
-        let link = l.link.clone();
-        return Some(if field == "link_up" {
-            Action::LinkUp { link }
-        } else {
-            Action::LinkDown { link }
-        });
-    }
-    let kill = spec.kill.as_ref()?;
-    let mut copies = others.iter().filter_map(|s| s.restore.as_ref()?.name.as_ref());
-    if !copies.any(|copy| *copy == kill.node) {
-        node(context, &kill.node, &["kill".into(), "node".into()], complain)?;
-    }
-    Some(Action::Kill { node: kill.node.clone() })
+    };
+    complain(&[action.into()], message, Some(hint.into()));
+    None
+}
+
+fn servers<'a>(context: &Context<'a>) -> impl Iterator<Item = &'a str> + Clone {
+    let nodes = context.nodes.iter();
+    nodes.filter(|(_, n)| n.role == Some(Role::Server)).map(|(name, _)| name.as_str())
+}
+
+/// An action whose node is there and can take it.
+fn resolve(
+    context: &Context<'_>,
+    own: &Own<'_>,
+    wish: Wish<'_>,
+    complain: &mut Complain<'_>,
+) -> Option<Action> {
+    let verb = wish.verb();
+    let way = |field: &str| [verb.name().into(), field.into()];
+    Some(match wish {
+        Wish::Announce(a) => {
+            // An address as such: what nobody is to believe can be announced, too.
+            let address = match a.to.parse() {
+                Ok(ip) => SocketAddr::new(ip, SERVER_PORT),
+                Err(_) => host(context, &a.to, &way("to"), complain)?,
+            };
+            Action::Announce { node: a.node.clone(), address }
+        }
+        Wish::Barrier(b) => Action::Barrier { node: b.node.clone(), deadline: b.deadline },
+        Wish::Publish(p) => {
+            if context.experiment.value.dns.is_none() {
+                let hint = "add `dns: {on: dns}`, where `dns` is a host of the topology";
+                complain(&[verb.name().into()], "there is no DNS server".into(), Some(hint.into()));
+                return None;
+            }
+            Action::Publish { node: p.node.clone() }
+        }
+        Wish::Checkpoint(c) => Action::Checkpoint {
+            node: c.node.clone(),
+            image: c.image.to_string(),
+            leave_running: c.leave_running,
+        },
+        Wish::Restore(r) => restore(context, own, r, complain)?,
+        Wish::Migrate(m) => migrate(context, m, complain)?,
+        Wish::Relocate(r) => Action::Relocate(relocate(context, r, complain)?),
+        Wish::Handover(h) => handover(context, own, h, complain)?,
+        Wish::Attack(a) => attack(context, a, complain)?,
+        Wish::Search(s) => {
+            if !own.key_log {
+                let hint = Some("add `transport: {key_log: true}`".into());
+                complain(&way("node"), "its keys are known only from its key log".into(), hint);
+                return None;
+            }
+            Action::Search { node: s.node.clone() }
+        }
+        Wish::Shape(s) => reshape(context, s, complain)?,
+        Wish::LinkDown(l) | Wish::LinkUp(l) => {
+            link(context, &l.link, verb, complain)?;
+            let link = l.link.clone();
+            match verb {
+                Verb::LinkUp => Action::LinkUp { link },
+                _ => Action::LinkDown { link },
+            }
+        }
+        Wish::Kill(k) => Action::Kill { node: k.node.clone() },
+    })
 }
 
 fn restore(
     context: &Context<'_>,
+    own: &Own<'_>,
     spec: &Restore,
-    others: &[&Step],
     complain: &mut Complain<'_>,
 ) -> Option<Action> {
-    host(context, &spec.on, &["restore".into(), "on".into()], complain)?;
-    let made = others.iter().filter_map(|s| s.checkpoint.as_ref()).find(|c| c.image == spec.from);
-    let Some(made) = made else {
-        let message = format!("no step makes the images `{}`", spec.from);
-        let hint = Some(format!(
-            "add a step with `checkpoint: {{node: …, as: {}}}` for the same variants",
-            spec.from
-        ));
-        complain(&["restore".into(), "from".into()], message, hint);
-        return None;
-    };
-    address_fits(context, &made.node, &spec.on, &["restore".into(), "on".into()], complain)?;
-    let origin = context.nodes.get(&made.node);
+    let way = |field: &str| ["restore".into(), field.into()];
+    host(context, &spec.on, &way("on"), complain)?;
+    let made = own.images.get(&*spec.from)?;
+    address_fits(context, &made.node, &spec.on, &way("on"), complain)?;
+    let origin = context.nodes.get(&made.node)?;
+    let own_server = origin.role == Some(Role::Server) && origin.command.is_none();
     match &spec.name {
-        Some(_) if origin.is_some_and(|n| n.command.is_some() || n.address.is_some()) => {
+        Some(_) if !own_server || origin.address.is_some() => {
             let message = format!("`{}` cannot be copied", made.node);
             let hint = Some("only Limosa's own server can, without an `address`".into());
-            complain(&["restore".into(), "as".into()], message, hint);
+            complain(&way("as"), message, hint);
             return None;
         }
         None if made.leave_running => {
@@ -150,17 +261,18 @@ fn restore(
         Some(name) if !made.leave_running => {
             let message = format!("`{}` itself is restored, not a copy `{name}`", made.node);
             let hint = Some("leave `as` out, or checkpoint with `leave_running: true`".into());
-            complain(&["restore".into(), "as".into()], message, hint);
+            complain(&way("as"), message, hint);
             return None;
         }
-        Some(name) if context.nodes.contains_key(name) => {
+        Some(name) if context.nodes.contains_key(&**name) => {
             let message = format!("there is a node `{name}` already");
-            complain(&["restore".into(), "as".into()], message, None);
+            complain(&way("as"), message, None);
             return None;
         }
-        Some(name) if origin.is_some_and(|n| n.on == spec.on) => {
-            let message = format!("`{name}` cannot be where `{}` still runs", made.node);
-            complain(&["restore".into(), "on".into()], message, None);
+        None if origin.role == Some(Role::Client) && origin.on != spec.on => {
+            let message = format!("`{}` has sockets with addresses of `{}`", made.node, origin.on);
+            let hint = format!("a client is restored where it was: `on: {}`", origin.on);
+            complain(&way("on"), message, Some(hint));
             return None;
         }
         _ => {}
@@ -170,32 +282,15 @@ fn restore(
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let migration = SocketAddr::new(any, MIGRATION_PORT);
-    let copy = spec.name.clone().map(|name| CopyPlan { name, migration });
-    let (node, image, on) = (made.node.clone(), spec.from.clone(), spec.on.clone());
+    let copy = spec.name.as_ref().map(|name| CopyPlan { name: name.to_string(), migration });
+    let (node, image, on) = (made.node.clone(), spec.from.to_string(), spec.on.clone());
     Some(Action::Restore { node, image, on, copy })
 }
 
-fn migrate(
-    context: &Context<'_>,
-    spec: &Migrate,
-    others: &[&Step],
-    complain: &mut Complain<'_>,
-) -> Option<Action> {
+fn migrate(context: &Context<'_>, spec: &Migrate, complain: &mut Complain<'_>) -> Option<Action> {
     let way = |field: &str| ["migrate".into(), field.into()];
-    let mover = node(context, &spec.node, &way("node"), complain)?;
-    if mover.role != Some(Role::Server) && mover.command.is_none() {
-        complain(&way("node"), format!("`{}` is not a server", spec.node), None);
-        return None;
-    }
     host(context, &spec.to, &way("to"), complain)?;
     address_fits(context, &spec.node, &spec.to, &way("to"), complain)?;
-    let from = &mover.on;
-    let moves = |s: &&Step| s.migrate.as_ref().is_some_and(|m| m.node == spec.node);
-    if *from == spec.to && others.iter().copied().filter(moves).count() == 1 {
-        let message = format!("`{}` is on `{from}` already", spec.node);
-        complain(&way("to"), message, None);
-        return None;
-    }
     if let Some((field, why, hint)) = migrate::nonsense(spec) {
         complain(&way(field), why.into(), Some(hint.into()));
         return None;
@@ -208,16 +303,11 @@ fn attack(
     spec: &crate::spec::Attack,
     complain: &mut Complain<'_>,
 ) -> Option<Action> {
-    node(context, &spec.node, &["attack".into(), "node".into()], complain)?;
     host(context, &spec.from, &["attack".into(), "from".into()], complain)?;
-    if let Some(name) = &spec.cut {
-        let found = context.network.links.iter().any(|l| l.name == *name);
-        if !found {
-            let hint = one_of("links", context.network.links.iter().map(|l| &l.name));
-            let message = format!("there is no link `{name}`");
-            complain(&["attack".into(), "cut".into()], message, hint);
-            return None;
-        }
+    if let Some(name) = spec.cut.as_ref().filter(|name| !context.links.contains_key(&***name)) {
+        let message = format!("there is no link `{name}`");
+        complain(&["attack".into(), "cut".into()], message, links(context, name));
+        return None;
     }
     let (node, from, cut) = (spec.node.clone(), spec.from.clone(), spec.cut.clone());
     Some(Action::Attack(AttackPlan { kind: spec.kind, node, from, cut }))
@@ -228,7 +318,6 @@ fn relocate(
     spec: &crate::spec::Relocate,
     complain: &mut Complain<'_>,
 ) -> Option<RelocatePlan> {
-    server(context, &spec.node, &["relocate".into(), "node".into()], complain)?;
     let machine = &context.nodes.get(&spec.node)?.on;
     let network = context.network;
     let cables: Vec<Cable<'_>> = network.links.iter().filter_map(|l| cable(l, machine)).collect();
@@ -289,18 +378,24 @@ fn cable<'a>(link: &'a LinkPlan, machine: &str) -> Option<Cable<'a>> {
 
 fn handover(
     context: &Context<'_>,
+    own: &Own<'_>,
     spec: &crate::spec::Handover,
-    others: &[&Step],
     complain: &mut Complain<'_>,
 ) -> Option<Action> {
-    server(context, &spec.from, &["handover".into(), "from".into()], complain)?;
-    let restores = || others.iter().filter_map(|s| s.restore.as_ref());
-    let Some(copy) = restores().find(|r| r.name.as_ref() == Some(&spec.to)) else {
+    let Some(copy) = own.copies.get(&*spec.to) else {
         let message = format!("no step restores a copy `{}`", spec.to);
-        let hint = one_of("copies", restores().filter_map(|r| r.name.as_ref()));
-        complain(&["handover".into(), "to".into()], message, hint);
+        let hint = known("copies", &spec.to, own.copies.keys().copied()).unwrap_or_else(|| {
+            format!("add a step with `restore: {{from: …, on: …, as: {}}}`", spec.to)
+        });
+        complain(&["handover".into(), "to".into()], message, Some(hint));
         return None;
     };
+    let origin = own.images.get(&*copy.from).map(|made| &made.node);
+    if let Some(origin) = origin.filter(|origin| **origin != spec.from) {
+        let message = format!("`{}` is a copy of `{origin}`, not of `{}`", spec.to, spec.from);
+        complain(&["handover".into(), "to".into()], message, None);
+        return None;
+    }
     let rate_bytes_per_s = spec.rate.0 / 8;
     if rate_bytes_per_s < 1_000 {
         let message = format!("a rate of {} is below 8kbit/s", spec.rate);
@@ -326,7 +421,7 @@ fn reshape(
     spec: &crate::spec::Reshape,
     complain: &mut Complain<'_>,
 ) -> Option<Action> {
-    let found = link(context, &spec.link, "shape", complain)?;
+    let found = link(context, &spec.link, Verb::Shape, complain)?;
     if found.a_to_b.is_none() {
         let hint = Some("give it `shape: {}` in the topology".into());
         let message = format!("the link `{}` is not shaped at the start", spec.link);
@@ -346,44 +441,6 @@ fn reshape(
     let a_to_b = one("a_to_b", spec.a_to_b.as_ref()).or_else(|| one("both", spec.both.as_ref()));
     let b_to_a = one("b_to_a", spec.b_to_a.as_ref()).or_else(|| one("both", spec.both.as_ref()));
     Some(Action::Shape { link: spec.link.clone(), a_to_b, b_to_a })
-}
-
-pub(super) fn one_of<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Option<String> {
-    let names: Vec<_> = names.map(|n| format!("`{n}`")).collect();
-    Some(format!("the {what} are {}", names.join(", "))).filter(|_| !names.is_empty())
-}
-
-fn node<'a>(
-    context: &Context<'a>,
-    name: &str,
-    way: &[PathStep],
-    complain: &mut Complain<'_>,
-) -> Option<&'a NodePlan> {
-    let found = context.nodes.get(name);
-    if found.is_none() {
-        let hint = one_of("nodes", context.nodes.keys());
-        complain(way, format!("there is no node `{name}`"), hint);
-    }
-    found
-}
-
-fn server(
-    context: &Context<'_>,
-    name: &str,
-    way: &[PathStep],
-    complain: &mut Complain<'_>,
-) -> Option<()> {
-    let node = node(context, name, way, complain)?;
-    if node.role != Some(Role::Server) {
-        complain(way, format!("`{name}` is not a server"), None);
-        return None;
-    }
-    if node.command.is_some() {
-        let hint = Some("a command is moved by `migrate`, or by `checkpoint` and `restore`".into());
-        complain(way, format!("`{name}` is not Limosa's own server"), hint);
-        return None;
-    }
-    Some(())
 }
 
 /// Whether a node's own address, if it has one, can be in a place.
@@ -409,26 +466,27 @@ fn host(
     way: &[PathStep],
     complain: &mut Complain<'_>,
 ) -> Option<SocketAddr> {
-    let mut hosts = context.network.places.iter().filter(|(_, p)| p.kind == Kind::Host);
-    let address = context.network.address(name).map(|ip| SocketAddr::new(ip, SERVER_PORT));
-    let found = address.filter(|_| hosts.clone().any(|(host, _)| host == name));
-    if found.is_none() {
-        let hint = one_of("hosts", hosts.by_ref().map(|p| p.0));
-        complain(way, format!("there is no host `{name}` in the topology"), hint);
+    if let Some((message, hint)) = context.network.no_host(name) {
+        complain(way, message, hint);
+        return None;
     }
-    found
+    Some(SocketAddr::new(context.network.address(name)?, SERVER_PORT))
 }
 
 fn link<'a>(
     context: &Context<'a>,
     name: &str,
-    field: &str,
+    verb: Verb,
     complain: &mut Complain<'_>,
 ) -> Option<&'a LinkPlan> {
-    let found = context.network.links.iter().find(|l| l.name == name);
+    let found = context.links.get(name).copied();
     if found.is_none() {
-        let hint = one_of("links", context.network.links.iter().map(|l| &l.name));
-        complain(&[field.into(), "link".into()], format!("there is no link `{name}`"), hint);
+        let message = format!("there is no link `{name}`");
+        complain(&[verb.name().into(), "link".into()], message, links(context, name));
     }
     found
+}
+
+fn links(context: &Context<'_>, wanted: &str) -> Option<String> {
+    known("links", wanted, context.network.links.iter().map(|link| &*link.name))
 }

@@ -104,6 +104,7 @@ impl Desk<'_> {
         };
         let mut received = Vec::new();
         let answer = exchange(self.router, &wanted, |offset, chunk| {
+            self.client.answering();
             received.truncate(offset as usize);
             received.extend_from_slice(chunk);
         })
@@ -124,6 +125,8 @@ impl Desk<'_> {
         match answer {
             Err(why) => row.outcome = format!("failed: {why}"),
             Ok(answer) => {
+                // Also one without a body.
+                self.client.answering();
                 twice = answer.twice;
                 if answer.new && !self.new_answered.replace(true) {
                     let detail = format!("request {} for {}", row.request, row.object);

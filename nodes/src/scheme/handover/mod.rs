@@ -65,7 +65,7 @@ async fn follow(client: &Client, router: &Router) -> anyhow::Error {
         Ok(Err(error)) => return error.context(format!("connect to {address}")),
         Err(_) => return anyhow!("connect to {address}: handshake timed out"),
     };
-    client.events.now(event::CONNECTED, address.to_string());
+    client.connected(address.to_string());
     let driver = Driver {
         client,
         router,
