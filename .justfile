@@ -15,4 +15,4 @@ ci:
 
 # The schemas and snapshots, after a wanted change.
 update:
-    LIMOSA_UPDATE_SCHEMAS=1 INSTA_UPDATE=always cargo test -p limosa --test shipped_files --test bad_files --test cli
+    LIMOSA_UPDATE_SCHEMAS=1 INSTA_UPDATE=always cargo test -p limosa --test shipped_files --test bad_files --test bad_timelines --test cli

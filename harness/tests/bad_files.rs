@@ -218,6 +218,8 @@ fn each_mistake_is_told_with_its_place() {
         ("both shapes", "shape: {", "a_to_b: {}, shape: {"),
         ("link to itself", "router.eth1, server-a.eth0", "router.eth1, router.eth4"),
         ("no server", "  server-a: {}", "  servr-a: {}"),
+        ("a host without a link", "  - {ends: [router.eth1, server-a.eth0]}\n", ""),
+        ("a unit of others", "rate: 10Mbit/s", "rate: 10mbps"),
         ("rate and recording", "delay: 5ms", "trace: good.trace"),
         ("no recording", "rate: 10Mbit/s", "trace: none.trace"),
         ("a folder as a recording", "rate: 10Mbit/s", "trace: ."),

@@ -114,6 +114,7 @@ pub(super) fn resolve(
         check_command(name, node, &mut complain);
         check_address(name, &nodes, network, &mut complain);
     }
+    check_places(experiment, &nodes, problems);
     for (role, word) in [(Role::Server, "server"), (Role::Client, "client")] {
         let count = nodes.values().filter(|n| n.role == Some(role)).count();
         if count != 1 {
@@ -122,6 +123,24 @@ pub(super) fn resolve(
         }
     }
     (problems.len() == before).then(|| nodes.into_iter().map(|(k, n)| (k, plan(n))).collect())
+}
+
+/// Limosa's own nodes listen for the harness on one port, so that a place has room for one.
+fn check_places(
+    experiment: &Document<Experiment>,
+    nodes: &IndexMap<String, Node>,
+    problems: &mut Vec<Problem>,
+) {
+    let mut taken: IndexMap<&str, &str> = IndexMap::new();
+    for (name, node) in nodes.iter().filter(|(_, node)| node.command.is_none()) {
+        if let Some(other) = taken.insert(&node.on, name) {
+            let message =
+                format!("`{other}` is on `{}`, too, where there is room for one", node.on);
+            let hint = Some("both would listen on the same ports: give each a place".into());
+            let way = ["nodes".into(), name.into(), "on".into()];
+            problems.push(experiment.problem(&way, message, hint));
+        }
+    }
 }
 
 fn plan(node: Node) -> NodePlan {
