@@ -3,7 +3,8 @@
 //! Input: rows of `throughput.csv` and `events.csv`. Output: Mbit/s in bins of equal width from the
 //! start of the handshake, per trial and as the median over trials. Bytes are spread evenly over the
 //! interval they were counted in, so bins need not match the recorded intervals. A trial that is
-//! over counts as 0 in the median.
+//! over counts as 0 in the median. Times are whole nanoseconds: 4.3 s are 43 bins of 0.1 s, which
+//! floating point takes for 42.99.
 
 use crate::{input::Input, stats};
 use limosa_record::row::{ThroughputRow, event};
@@ -12,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Later times are taken for damage: no experiment lasts four months.
 pub(crate) const LONGEST_S: f64 = 1e7;
 /// More bins than this are finer than a figure's lines can show.
-const MOST_BINS: f64 = 250.0;
+const MOST_BINS: u64 = 250;
+const NS_PER_S: f64 = 1e9;
 /// Actions that are shown even when nobody planned them.
 const ACTIONS: [&str; 3] = ["announce", "checkpoint", "restore"];
 
@@ -20,10 +22,11 @@ const ACTIONS: [&str; 3] = ["announce", "checkpoint", "restore"];
 const AROUND: (f64, f64) = (0.25, 0.5);
 
 /// The bins that all variants of a run share, so that their figures can be compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Grid {
     /// Start of the first bin.
-    pub from_s: f64,
-    pub bin_s: f64,
+    from_ns: u64,
+    bin_ns: u64,
     pub bins: usize,
 }
 
@@ -54,64 +57,93 @@ const MOST_BYTES: u64 = 1_000_000_000_000;
 
 /// Whether a row's times and bytes can belong to an experiment.
 pub(crate) fn usable(row: &ThroughputRow) -> bool {
-    let end = row.t_s + row.interval_s;
-    row.interval_s >= SHORTEST_S && row.bytes <= MOST_BYTES && end > 0.0 && end < LONGEST_S
+    let times = row.t_s >= 0.0 && row.interval_s >= SHORTEST_S;
+    times && row.t_s + row.interval_s < LONGEST_S && row.bytes <= MOST_BYTES
+}
+
+/// Whole nanoseconds, which is what the rows were written from.
+fn nanoseconds(s: f64) -> u64 {
+    (s.max(0.0) * NS_PER_S).round() as u64
+}
+
+/// Start and end of a row's interval.
+fn span_ns(row: &ThroughputRow) -> (u64, u64) {
+    let from = nanoseconds(row.t_s);
+    (from, from + nanoseconds(row.interval_s).max(1))
+}
+
+/// Clocks jitter: an interval of 100.2 ms must not forbid bins of 100 ms.
+fn shortest_bin_ns<'a>(rows: impl Iterator<Item = &'a ThroughputRow>) -> Option<u64> {
+    let intervals: Vec<_> = rows.map(|r| r.interval_s).collect();
+    stats::median(&intervals).map(|s| nanoseconds(s * 0.9))
 }
 
 impl Grid {
     /// Bins of 1, 2 or 5 times a power of ten, none shorter than the recorded intervals.
     pub(crate) fn of<'a>(rows: impl Iterator<Item = &'a ThroughputRow>) -> Option<Self> {
         let usable: Vec<_> = rows.filter(|r| usable(r) && r.bytes > 0).collect();
-        let ends = usable.iter().map(|r| r.t_s + r.interval_s);
-        let span = ends.fold(0.0, f64::max);
-        let intervals: Vec<_> = usable.iter().map(|r| r.interval_s).collect();
-        // Clocks jitter: an interval of 100.2 ms must not forbid bins of 100 ms.
-        Self::between(0.0, span, stats::median(&intervals)? * 0.9)
+        let end_ns = usable.iter().map(|r| span_ns(r).1).max()?;
+        Self::between(0, end_ns, shortest_bin_ns(usable.into_iter())?)
     }
 
-    /// Bins that cover a time, none shorter than `shortest_s` and not more than a figure can show.
-    fn between(from_s: f64, to_s: f64, shortest_s: f64) -> Option<Self> {
-        let shortest = shortest_s.max((to_s - from_s) / MOST_BINS);
-        let widths = (-9..8).flat_map(|e| [1.0, 2.0, 5.0].map(|m| m * 10_f64.powi(e)));
-        let bin_s = widths.into_iter().find(|w| *w >= shortest)?;
-        let from_s = (from_s / bin_s).floor().max(0.0) * bin_s;
-        Some(Self { from_s, bin_s, bins: ((to_s - from_s) / bin_s).ceil().max(1.0) as usize })
+    /// Bins that cover a time, none shorter than `shortest_ns` and not more than a figure can show.
+    fn between(from_ns: u64, to_ns: u64, shortest_ns: u64) -> Option<Self> {
+        let shortest = shortest_ns.max(to_ns.saturating_sub(from_ns).div_ceil(MOST_BINS));
+        let mut widths = (0..17).flat_map(|e| [1, 2, 5].map(|m| m * 10_u64.pow(e)));
+        let bin_ns = widths.find(|w| *w >= shortest)?;
+        let from_ns = from_ns / bin_ns * bin_ns;
+        let bins = to_ns.saturating_sub(from_ns).div_ceil(bin_ns).max(1);
+        Some(Self { from_ns, bin_ns, bins: usize::try_from(bins).ok()? })
     }
 
     /// Finer bins around a migration: from before it until a while after the data is back.
     pub(crate) fn around(&self, series: &Series, rows: &[ThroughputRow]) -> Option<Self> {
         let (away, back) = series.server_away()?;
-        let middle = |i: usize| self.from_s + (i as f64 + 0.5) * self.bin_s;
-        let flows = |i: &usize| middle(*i) > back && series.total[*i] > 0.0;
-        let data = (0..series.total.len()).find(flows).map_or(back, middle);
-        let took = (data - away).max(self.bin_s);
-        let (from, to) = (away - AROUND.0 * took, data + AROUND.1 * took);
-        let to = to.min(self.from_s + self.span_s());
+        let flows = |i: &usize| self.middle_s(*i) > back && series.total[*i] > 0.0;
+        let data = (0..series.total.len()).find(flows).map_or(back, |i| self.middle_s(i));
+        let took = (data - away).max(self.bin_s());
+        let (from, to) = ((away - AROUND.0 * took).max(0.0), data + AROUND.1 * took);
+        let to = to.min(self.from_s() + self.span_s());
         // A picture that shows nearly everything is none of the migration.
-        if to - from.max(0.0) > 0.8 * self.span_s() {
+        if to - from > 0.8 * self.span_s() {
             return None;
         }
-        let intervals: Vec<_> = rows.iter().filter(|r| usable(r)).map(|r| r.interval_s).collect();
-        Self::between(from.max(0.0), to, stats::median(&intervals)? * 0.9)
+        let shortest_ns = shortest_bin_ns(rows.iter().filter(|r| usable(r)))?;
+        Self::between(nanoseconds(from), nanoseconds(to), shortest_ns)
+    }
+
+    /// Start of the first bin.
+    pub(crate) fn from_s(&self) -> f64 {
+        self.from_ns as f64 / NS_PER_S
+    }
+
+    /// Length of a bin.
+    pub(crate) fn bin_s(&self) -> f64 {
+        self.bin_ns as f64 / NS_PER_S
     }
 
     /// How long all bins are together.
     pub(crate) fn span_s(&self) -> f64 {
-        self.bins as f64 * self.bin_s
+        (self.bins as u64 * self.bin_ns) as f64 / NS_PER_S
+    }
+
+    /// The middle of a bin, where a figure has its point.
+    pub(crate) fn middle_s(&self, bin: usize) -> f64 {
+        (self.from_ns as f64 + (bin as f64 + 0.5) * self.bin_ns as f64) / NS_PER_S
     }
 
     fn add(&self, mbps: &mut [f64], row: &ThroughputRow) {
-        let (from, to) = (row.t_s - self.from_s, row.t_s + row.interval_s - self.from_s);
-        let from = from.max(0.0);
-        let first = (from / self.bin_s) as usize;
-        let bytes_per_s = row.bytes as f64 / row.interval_s;
-        for (i, bin) in mbps.iter_mut().enumerate().skip(first) {
-            let (start, end) = (i as f64 * self.bin_s, (i + 1) as f64 * self.bin_s);
-            let overlap = to.min(end) - from.max(start);
-            if overlap <= 0.0 {
+        let (from, to) = span_ns(row);
+        let mbps_per_ns = row.bytes as f64 * 8e-6 / (to - from) as f64 / self.bin_s();
+        let first = from.saturating_sub(self.from_ns) / self.bin_ns;
+        let skipped = usize::try_from(first).unwrap_or(usize::MAX);
+        for (bin, i) in mbps.iter_mut().skip(skipped).zip(first..) {
+            let start = self.from_ns + i * self.bin_ns;
+            if start >= to {
                 break;
             }
-            *bin += bytes_per_s * overlap * 8.0 / 1e6 / self.bin_s;
+            let overlap = to.min(start + self.bin_ns).saturating_sub(from.max(start));
+            *bin += mbps_per_ns * overlap as f64;
         }
     }
 }
@@ -227,35 +259,130 @@ fn marks(input: &Input, variant: &str, repetitions: impl Iterator<Item = u32>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::{collection::vec, prelude::*};
 
     fn row(path: &str, t_s: f64, interval_s: f64, bytes: u64) -> ThroughputRow {
         let (variant, path) = ("q".to_owned(), path.to_owned());
         ThroughputRow { variant, repetition: 1, path, t_s, interval_s, bytes }
     }
 
+    const S: u64 = 1_000_000_000;
+
     #[test]
     fn bytes_are_spread_over_their_interval() {
-        let grid = Grid { from_s: 0.0, bin_s: 0.5, bins: 4 };
+        let grid = Grid { from_ns: 0, bin_ns: S / 2, bins: 4 };
         let mut mbps = vec![0.0; 4];
         grid.add(&mut mbps, &row("eth0", 0.25, 1.0, 1_000_000));
         assert_eq!(mbps, [4.0, 8.0, 4.0, 0.0]);
-        let (later, mut mbps) = (Grid { from_s: 0.5, ..grid }, vec![0.0; 2]);
+        let (later, mut mbps) = (Grid { from_ns: S / 2, ..grid }, vec![0.0; 2]);
         later.add(&mut mbps, &row("eth0", 0.25, 1.0, 1_000_000));
         assert_eq!(mbps, [8.0, 4.0]);
+        let before = row("eth0", 0.0, 0.5, 1_000_000);
+        later.add(&mut mbps, &before);
+        later.add(&mut mbps, &row("eth0", 9.0, 0.5, 1_000_000));
+        assert_eq!(mbps, [8.0, 4.0], "what lies outside is not drawn");
+    }
+
+    /// `(4.3 / 0.1) as usize` is 42: these rows were lost, and every figure had dips to zero.
+    #[test]
+    fn regression_a_row_that_begins_with_a_bin_is_in_it() {
+        let grid = Grid { from_ns: 0, bin_ns: S / 10, bins: 100 };
+        for i in 0..100 {
+            let mut mbps = vec![0.0; 100];
+            grid.add(&mut mbps, &row("eth0", f64::from(i) / 10.0, 0.1, 125_000));
+            let mut wanted = vec![0.0; 100];
+            wanted[i as usize] = 10.0;
+            let same = mbps.iter().zip(&wanted).all(|(a, b)| (a - b).abs() < 1e-9);
+            assert!(same, "{i}: {mbps:?}");
+        }
+    }
+
+    /// Megabytes that are drawn: the area under a line.
+    fn area_mb(grid: &Grid, mbps: &[f64]) -> f64 {
+        mbps.iter().sum::<f64>() * grid.bin_s() / 8.0
+    }
+
+    fn drawn(grid: &Grid, rows: &[ThroughputRow]) -> Vec<f64> {
+        let mut mbps = vec![0.0; grid.bins];
+        rows.iter().for_each(|row| grid.add(&mut mbps, row));
+        mbps
+    }
+
+    #[track_caller]
+    fn same_area(grid: &Grid, rows: &[ThroughputRow]) {
+        let bytes: u64 = rows.iter().map(|r| r.bytes).sum();
+        let (got, wanted) = (area_mb(grid, &drawn(grid, rows)), bytes as f64 / 1e6);
+        assert!((got - wanted).abs() <= 1e-9 * wanted, "{grid:?}: {got} MB, not {wanted} MB");
+    }
+
+    /// Widths of bins and intervals of recording, each with each.
+    #[test]
+    fn the_area_is_the_bytes_for_every_width() {
+        let widths = (-3..4).flat_map(|e| [1.0, 2.0, 5.0].map(|m| m * 10_f64.powi(e)));
+        for interval_s in [0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1.0] {
+            // As clients write them: the sum of whole intervals, as a floating point number.
+            let at = |i: u32| f64::from(i) * 1e9 * interval_s;
+            let rows: Vec<_> = (0..1200)
+                .map(|i| row("eth0", at(i).round() / 1e9, interval_s, 100_000 + u64::from(i)))
+                .collect();
+            for bin_s in widths.clone() {
+                let span_ns = nanoseconds(1200.0 * interval_s);
+                let bin_ns = nanoseconds(bin_s);
+                let bins = span_ns.div_ceil(bin_ns) as usize;
+                same_area(&Grid { from_ns: 0, bin_ns, bins }, &rows);
+            }
+            same_area(&Grid::of(rows.iter()).unwrap(), &rows);
+        }
+    }
+
+    proptest! {
+        /// Whatever rows there are: what is drawn is what arrived.
+        #[test]
+        fn the_area_is_the_bytes(
+            parts in vec((0..40_000_000_000_u64, 100_000..3_000_000_000_u64, 0..=MOST_BYTES), 1..60),
+        ) {
+            let seconds = |ns: u64| ns as f64 / 1e9;
+            let rows: Vec<_> = parts
+                .iter()
+                .map(|(from, length, bytes)| row("eth0", seconds(*from), seconds(*length), *bytes))
+                .collect();
+            // Where nothing arrived there is nothing to draw.
+            if let Some(grid) = Grid::of(rows.iter()) {
+                let carried: Vec<_> = rows.into_iter().filter(|r| r.bytes > 0).collect();
+                same_area(&grid, &carried);
+                prop_assert!(grid.bins as u64 <= MOST_BINS);
+            }
+        }
+
+        /// Of two pictures that lie side by side each has its part.
+        #[test]
+        fn what_one_picture_lacks_is_in_the_next(
+            from_ns in 0..5_000_000_000_u64,
+            length_ns in 100_000..5_000_000_000_u64,
+            bins in 1..30_usize,
+        ) {
+            let rows = [row("eth0", from_ns as f64 / 1e9, length_ns as f64 / 1e9, 1_000_000)];
+            let bin_ns = S / 5;
+            let near = Grid { from_ns: 0, bin_ns, bins };
+            let far = Grid { from_ns: bins as u64 * bin_ns, bin_ns, bins: 60 };
+            let both = area_mb(&near, &drawn(&near, &rows)) + area_mb(&far, &drawn(&far, &rows));
+            prop_assert!((both - 1.0).abs() <= 1e-9, "{both}");
+        }
     }
 
     #[test]
     fn bins_suit_the_span_and_the_recorded_intervals() {
-        let bin = |rows: &[ThroughputRow]| Grid::of(rows.iter()).map(|g| (g.bin_s, g.bins));
+        let bin = |rows: &[ThroughputRow]| Grid::of(rows.iter()).map(|g| (g.bin_s(), g.bins));
         assert_eq!(bin(&[row("eth0", 109.9, 0.1, 1)]), Some((0.5, 220)));
         assert_eq!(bin(&[row("eth0", 4.9, 0.1, 1)]), Some((0.1, 50)));
         assert_eq!(bin(&[row("eth0", 9.0, 1.0, 1)]), Some((1.0, 10)));
         assert_eq!(bin(&[row("eth0", f64::NAN, 1.0, 1), row("eth0", 1e300, 1.0, 1)]), None);
+        assert_eq!(bin(&[row("eth0", -0.1, 1.0, 1)]), None, "before the handshake");
     }
 
     #[test]
     fn a_later_attempt_replaces_an_earlier_one() {
-        let grid = Grid { from_s: 0.0, bin_s: 1.0, bins: 2 };
+        let grid = Grid { from_ns: 0, bin_ns: S, bins: 2 };
         let rows = [
             row("eth0", 0.0, 1.0, 125_000),
             row("eth1", 0.0, 1.0, 125_000),

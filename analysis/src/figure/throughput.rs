@@ -62,7 +62,7 @@ pub(crate) fn figures(variants: &[String], drawn: &[Drawn], grid: &Grid) -> Vec<
 fn caption(name: &str, series: &Series, grid: &Grid, lines: usize) -> String {
     let n = series.trials.len();
     let trials = number::count(n, if series.failed { "failed trial" } else { "trial" });
-    let bins = tick(grid.bin_s);
+    let bins = tick(grid.bin_s());
     let mut text = format!("Throughput of {name}, {trials}, UDP payload in bins of {bins} s.");
     if n > 1 {
         text += " Strong lines: median over the trials, in which a finished trial counts as 0; \
@@ -116,7 +116,7 @@ fn draw(
     top: f64,
     most_lines: usize,
 ) -> (String, String) {
-    let (from, to) = (grid.from_s, grid.from_s + grid.span_s());
+    let (from, to) = (grid.from_s(), grid.from_s() + grid.span_s());
     let x = Scale { from, to, start: LEFT, end: f64::from(WIDTH) - RIGHT };
     let marks = place(&series.marks, x);
     let rows = marks.iter().filter_map(|m| m.row).max().map_or(0, |r| r + 1);
@@ -134,7 +134,7 @@ fn draw(
         let top = mark.row.map_or(head, |row| head - 2.0 - ROW * row as f64);
         svg.line((mark.x, top), (mark.x, bottom), Stroke::new(MUTED, 1.0));
     }
-    let middle = |(i, v): (usize, &f64)| (x.px(from + (i as f64 + 0.5) * grid.bin_s), y.px(*v));
+    let middle = |(i, v): (usize, &f64)| (x.px(grid.middle_s(i)), y.px(*v));
     let points = |line: &[f64]| -> Vec<_> { line.iter().enumerate().map(middle).collect() };
     if series.trials.len() > 1 {
         let step = series.trials.len().div_ceil(most_lines);
@@ -188,7 +188,7 @@ fn hover(series: &Series, grid: &Grid, x: Scale, y: Scale) -> String {
     let mut lines = vec![json!([total_name(series), short(&series.total)])];
     lines.extend(paths(series).map(|((name, line), _)| json!([name, short(line)])));
     json!({
-        "x": [x.start, x.end], "y": [y.end, y.start], "t": [x.from, x.to], "bin": grid.bin_s,
+        "x": [x.start, x.end], "y": [y.end, y.start], "t": [x.from, x.to], "bin": grid.bin_s(),
         "unit": "Mbit/s", "lines": lines,
     })
     .to_string()

@@ -65,7 +65,11 @@ fn requests(input: &Input, variant: &str, p: &Parameters) -> Vec<(f64, f64)> {
 
 fn rows(variant: &str, p: &Parameters, requests: &[(f64, f64)]) -> Vec<ModelRow> {
     let (from, to) = (p.r_new_s, p.push_s);
-    let edge = |i: usize| from + (to - from) * i as f64 / TENTHS as f64;
+    // The last edge is the end itself, from which a sum may differ in its last digit.
+    let edge = |i: usize| match i {
+        TENTHS => to,
+        _ => from + (to - from) * i as f64 / TENTHS as f64,
+    };
     let tenths = (1..=TENTHS).map(|i| (i.to_string(), edge(i - 1), edge(i)));
     let parts = std::iter::once(("0".into(), 0.0, from)).chain(tenths);
     let parts = parts.chain([("all".into(), from, to)]);
