@@ -37,6 +37,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::HashSet,
     fs::{self, OpenOptions},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -96,6 +97,10 @@ pub type LinkCounters = (String, [DirectionCounters; 2]);
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Request {
+    /// A recording that later shapes name by its hash; a memory file with its times comes with it.
+    Recording {
+        sha256: String,
+    },
     /// A new link; its two descriptors come with it.
     Add {
         name: String,
@@ -129,6 +134,8 @@ pub struct Engine {
     pidfd: OwnedFd,
     socket: Mutex<OwnedFd>,
     log: PathBuf,
+    /// Recordings that the process has, by their hashes.
+    taught: Mutex<HashSet<String>>,
 }
 
 impl Engine {
@@ -159,9 +166,12 @@ impl Engine {
             pidfd: pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open")?,
             socket: Mutex::new(ours),
             log: log.to_owned(),
+            taught: Mutex::default(),
         };
         for EngineLink { name, a, b, a_to_b, b_to_a } in links {
             let what = format!("give link `{name}` to the engine");
+            engine.teach(&a_to_b.shape)?;
+            engine.teach(&b_to_a.shape)?;
             let request = Request::Add { name, a_to_b, b_to_a };
             engine.done(&request, &[a.as_fd(), b.as_fd()]).context(what)?;
         }
@@ -179,6 +189,7 @@ impl Engine {
         a_to_b: Option<&Direction>,
         b_to_a: Option<&Direction>,
     ) -> Result<()> {
+        a_to_b.into_iter().chain(b_to_a).try_for_each(|d| self.teach(&d.shape))?;
         let (a_to_b, b_to_a) = (a_to_b.cloned(), b_to_a.cloned());
         let request = Request::Shape { link: link.to_owned(), a_to_b, b_to_a };
         self.done(&request, &[]).with_context(|| format!("shape link `{link}`"))
@@ -235,6 +246,24 @@ impl Engine {
             Ok(()) => self.obituary(),
             Err(e) => format!("the link engine cannot be watched: {e:#}"),
         }
+    }
+
+    /// Gives the process the recording of a shape, unless it has it: a long one takes time, in which
+    /// no packet moves.
+    ///
+    /// # Errors
+    /// When the recording has not been read, or the engine has ended.
+    pub fn teach(&self, shape: &ShapePlan) -> Result<()> {
+        let Some(trace) = &shape.trace else { return Ok(()) };
+        let mut taught = self.taught.lock().unwrap_or_else(PoisonError::into_inner);
+        if !taught.contains(&trace.sha256) {
+            let times = letter::file_of(&trace.recording()?.opportunities_ms)?;
+            let request = Request::Recording { sha256: trace.sha256.clone() };
+            let what = || format!("give the recording {} to the engine", trace.file);
+            self.done(&request, &[times.as_fd()]).with_context(what)?;
+            taught.insert(trace.sha256.clone());
+        }
+        Ok(())
     }
 
     fn done(&self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<()> {

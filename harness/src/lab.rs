@@ -207,6 +207,17 @@ impl Lab {
         }
     }
 
+    /// Makes ready what a later [`Lab::reshape`] to these shapes would take time for.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub fn expect<'a>(&self, shapes: impl IntoIterator<Item = &'a ShapePlan>) -> Result<()> {
+        match &self.shaped {
+            Shaped::User(links) => shapes.into_iter().try_for_each(|s| links.engine().teach(s)),
+            Shaped::Kernel(_) | Shaped::Kept(_) => Ok(()),
+        }
+    }
+
     /// Cuts a link or mends it.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ mod experiment;
 mod network;
 mod nodes;
 mod push;
+mod recordings;
 mod routes;
 mod service;
 mod shape;
@@ -20,7 +21,7 @@ pub use network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan, RulePl
 pub use nodes::{CommandPlan, NodePlan, refuse_commands};
 pub use push::{PushPlan, PushRoute};
 pub use service::{DownloadPlan, WorkloadPlan};
-pub use shape::{DelayStage, LossPlan, RateStage, ShapePlan, TraceStage};
+pub use shape::{DelayStage, Loaded, LossPlan, RateStage, ShapePlan, TraceStage};
 pub use timeline::{
     Action, Anchor, AttackPlan, CopyPlan, MigratePlan, RelocatePlan, StepPlan, When,
     actions_by_scheme,

@@ -5,6 +5,7 @@ use crate::{
     journal::Claim,
     plan::{Plan, TrialPlan},
     progress::Progress,
+    spec::Documents,
     verdict::Verdict,
 };
 use anyhow::{Context, bail};
@@ -107,15 +108,36 @@ impl Hold {
     }
 }
 
-/// Makes a new run directory, or finds the one to go on with, and puts the experiment's files in.
+/// What the user wrote, as it was when the plan was made of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Texts<'a> {
+    /// The experiment.
+    pub experiment: &'a str,
+    /// The topology.
+    pub topology: &'a str,
+    /// The published figures that stand beside the experiment, if there are any.
+    pub reference: Option<&'a [u8]>,
+}
+
+impl<'a> From<&'a Documents> for Texts<'a> {
+    fn from(documents: &'a Documents) -> Self {
+        Self {
+            experiment: &documents.experiment.text,
+            topology: &documents.topology.text,
+            reference: documents.reference.as_deref(),
+        }
+    }
+}
+
+/// Makes a new run directory, or finds the one to go on with, and puts the experiment's files and its
+/// recordings in. No file of the user's is read here: it may have changed since the plan was made.
 ///
 /// # Errors
 /// When it cannot be written, or when `resume` finds another plan in it, or another process.
 pub fn prepare(
     results: &Path,
     plan: &Plan,
-    experiment_yaml: &str,
-    topology_yaml: &str,
+    texts: Texts<'_>,
     resume: bool,
 ) -> anyhow::Result<(RunDir, Hold)> {
     let home = results.join(&plan.experiment.name);
@@ -138,24 +160,15 @@ pub fn prepare(
     fs::create_dir_all(&home).with_context(|| format!("make {}", home.display()))?;
     let run = new_run_dir(&home)?;
     let hold = Hold::of(&run)?;
-    write_whole(&run.experiment(), experiment_yaml.as_bytes())?;
-    write_whole(&run.topology(), topology_yaml.as_bytes())?;
+    write_whole(&run.experiment(), texts.experiment.as_bytes())?;
+    write_whole(&run.topology(), texts.topology.as_bytes())?;
+    if let Some(reference) = texts.reference {
+        write_whole(&run.reference(), reference)?;
+    }
+    plan.keep_recordings(run.root())?;
     write_whole(&run.plan(), plan_json.as_bytes())?;
     point_latest(&run).with_context(|| format!("point latest at {}", run.root().display()))?;
     Ok((run, hold))
-}
-
-/// Copies the published figures that stand beside an experiment into its run, if there are any.
-///
-/// # Errors
-/// When they cannot be read or written.
-pub fn take_reference(experiment: &Path, run: &RunDir) -> anyhow::Result<()> {
-    // In a run directory, from where a run can be repeated, they have the name that they get here.
-    let beside =
-        [experiment.with_extension("reference.yaml"), experiment.with_file_name("reference.yaml")];
-    let Some(found) = beside.iter().find(|f| f.is_file()) else { return Ok(()) };
-    let content = fs::read(found).with_context(|| format!("read {}", found.display()))?;
-    Ok(write_whole(&run.reference(), &content)?)
 }
 
 /// Two runs that start in the same second get directories of their own.

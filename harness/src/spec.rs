@@ -17,8 +17,8 @@ mod trace;
 pub use attack::{Attack, Attacked, Search};
 pub use hint::known;
 pub use load::{
-    Document, Format, Location, Problem, Purpose, SpecError, Step as PathStep, load_experiment,
-    load_topology, parse,
+    Document, Documents, Format, Location, Problem, Purpose, SpecError, Step as PathStep, load_all,
+    load_experiment, load_topology, parse,
 };
 pub use machine::{Dns, Publish, Relocate};
 pub use named::Named;

@@ -9,7 +9,7 @@ use crate::{
     lab::{Backend, Carrier, Lab, LinkReadings},
     manifest,
     node::Node,
-    plan::{Action, Plan, TrialPlan, VariantPlan, WorkloadPlan},
+    plan::{Action, Plan, StepPlan, TrialPlan, VariantPlan, WorkloadPlan},
     run::{Laboratory, Phase, TrialRecord},
     source,
     spec::Role,
@@ -234,6 +234,7 @@ impl Host {
             Backend::User => Carrier::User { program: &self.program, log: &log },
         };
         let lab = Lab::up(&network, trial.seed, carrier)?;
+        lab.expect(finished.variant.timeline.iter().flat_map(StepPlan::shapes))?;
         phase(Phase::Calibration);
         let place = match &self.plan.workload {
             WorkloadPlan::Push(route) => &route.from,

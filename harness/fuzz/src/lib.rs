@@ -67,7 +67,7 @@ pub fn plan(bytes: &[u8]) {
 
 /// A recorded link.
 pub fn trace(bytes: &[u8]) {
-    if let Ok(trace) = spec::parse_trace(Path::new("x"), bytes) {
+    if let Ok(trace) = spec::parse_trace(Path::new("x"), bytes.to_vec()) {
         assert!(trace.opportunities_ms.is_sorted());
         assert!(trace.opportunities_ms.last().is_some_and(|last| *last > 0));
     }

@@ -9,5 +9,7 @@ pub mod dir;
 pub mod fault;
 pub mod node;
 pub mod random;
+pub mod read;
+pub mod recording;
 pub mod row;
 pub mod unit;

@@ -12,7 +12,7 @@ use crate::{
     progress::Progress,
     run::{self, Ending, Jobs, Throttle},
     setup,
-    spec::{self, Links},
+    spec::{Documents, Links},
     trial::Host,
 };
 use anyhow::{Context, Result};
@@ -88,8 +88,8 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<u8> {
     let interrupted = interrupt::watch()?;
     journal::clean_quietly();
     let mut worst = exit::OK;
-    for (file, plan) in args.files.iter().zip(plans) {
-        let code = one(file, plan, args, verbose, &interrupted)?;
+    for (file, (plan, documents)) in args.files.iter().zip(plans) {
+        let code = one(file, plan, &documents, args, verbose, &interrupted)?;
         if code == exit::INTERRUPTED {
             return Ok(code);
         }
@@ -105,10 +105,12 @@ pub(super) fn get_criu() -> Result<()> {
     Ok(())
 }
 
-fn narrowed(file: &Path, args: &RunArgs) -> Result<Plan> {
-    let mut plan = show::load(file, args.links)?;
+/// The plan of what was asked for, and what it was made of: no file is read again, since it may be
+/// edited while another one runs.
+fn narrowed(file: &Path, args: &RunArgs) -> Result<(Plan, Documents)> {
+    let (mut plan, documents) = show::load_all(file, args.links)?;
     if plan.commands().next().is_some() && !args.allow_commands {
-        return Err(plan::refuse_commands(&spec::load_experiment(file)?.0).into());
+        return Err(plan::refuse_commands(&documents.experiment).into());
     }
     for wanted in &args.only {
         if !plan.variants.contains_key(wanted) {
@@ -123,21 +125,19 @@ fn narrowed(file: &Path, args: &RunArgs) -> Result<Plan> {
         }
     }
     plan.narrow(args.reps, &args.only);
-    Ok(plan)
+    Ok((plan, documents))
 }
 
 fn one(
     file: &Path,
     plan: Plan,
+    documents: &Documents,
     args: &RunArgs,
     verbose: u8,
     interrupted: &watch::Receiver<bool>,
 ) -> Result<u8> {
     let (on, links) = choose(args.on, &plan)?;
-    let (experiment, topology) = spec::load_experiment(file)?;
-    let (run, _hold) =
-        run::prepare(&args.out, &plan, &experiment.text, &topology.text, args.resume)?;
-    run::take_reference(file, &run)?;
+    let (run, _hold) = run::prepare(&args.out, &plan, documents.into(), args.resume)?;
     let prepared = Prepared { plan, run, interrupted: interrupted.clone() };
     tell!("results: {}", prepared.run.root().display());
     let code = match on {
@@ -240,7 +240,9 @@ fn in_guest(
 fn inside_guest(run: RunDir, args: &RunArgs, interrupted: watch::Receiver<bool>) -> Result<u8> {
     let file = run.plan();
     let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-    let plan = serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
+    let mut plan: Plan =
+        serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
+    plan.load_recordings(run.root())?;
     let links = match args.links {
         Some(Links::User) => Backend::User,
         _ => Backend::Kernel,

@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::Result;
 use comfy_table::{Table, presets::NOTHING};
-use limosa_analysis::{Analysis, Comparison};
+use limosa_analysis::{Analysis, Comparison, Excess};
 use limosa_record::{
     dir::RunDir,
     row::SummaryRow,
@@ -71,11 +71,20 @@ fn print_finding(finding: &Finding) {
 
 /// The plan of an experiment file; `links` takes the place of the file's own.
 pub(super) fn load(file: &Path, links: Option<Links>) -> Result<Plan, spec::SpecError> {
-    let (mut experiment, topology) = spec::load_experiment(file)?;
+    load_all(file, links).map(|(plan, _)| plan)
+}
+
+/// The same, with all that the plan was made of.
+pub(super) fn load_all(
+    file: &Path,
+    links: Option<Links>,
+) -> Result<(Plan, spec::Documents), spec::SpecError> {
+    let mut documents = spec::load_all(file)?;
     if let Some(links) = links {
-        experiment.value.links = links;
+        documents.experiment.value.links = links;
     }
-    plan::resolve(&experiment, &topology)
+    let plan = plan::resolve(&documents.experiment, &documents.topology)?;
+    Ok((plan, documents))
 }
 
 /// `limosa plan FILE`
@@ -273,10 +282,7 @@ pub(super) fn report(run_dirs: &[PathBuf], json: bool) -> Result<u8> {
     for dir in run_dirs {
         let run = RunDir::new(dir);
         if !run.trials().exists() {
-            anyhow::bail!(
-                "{} is no run directory: it has no trials.csv\n  hint: a run directory is like results/quickstart/latest",
-                dir.display()
-            );
+            return Err(no_run(dir).into());
         }
         let analysis = limosa_analysis::analyse(&run)?;
         // Of several runs the comparison is what was asked for.
@@ -299,6 +305,21 @@ pub(super) fn report(run_dirs: &[PathBuf], json: bool) -> Result<u8> {
         say!("comparison: {}", last.comparison().display());
     }
     Ok(exit::OK)
+}
+
+/// A folder that is none of ours is a bad file.
+fn no_run(dir: &Path) -> spec::SpecError {
+    let message = match dir.symlink_metadata() {
+        Ok(_) => "is no run directory: it has no trials.csv",
+        Err(_) => "there is no such folder",
+    };
+    spec::SpecError(vec![spec::Problem {
+        file: dir.to_owned(),
+        location: None,
+        source_line: None,
+        message: message.into(),
+        hint: Some("a run directory is like results/quickstart/latest".into()),
+    }])
 }
 
 /// Turnaround and response times of several runs; `comparison.csv` has the rest.
@@ -351,9 +372,19 @@ pub(super) fn print_table(analysis: &Analysis) {
     }
     for e in &analysis.excesses {
         let published = e.reference_s.map_or(String::new(), |r| format!(" (published {r:.2} s)"));
-        say!("the migration costs {} {:.2} s over {}{published}", e.variant, e.mean_s, e.baseline);
+        say!("{}{published}", cost(e));
     }
     analysis.warnings.iter().for_each(|w| tell!("warning: {w}"));
+}
+
+/// What a migration costs, in words; it may also save time, when a new server is nearer.
+fn cost(e: &Excess) -> String {
+    let (variant, baseline, s) = (&e.variant, &e.baseline, e.mean_s.abs());
+    match () {
+        () if s < 0.005 => format!("{variant} takes as long as {baseline}"),
+        () if e.mean_s > 0.0 => format!("the migration costs {variant} {s:.2} s over {baseline}"),
+        () => format!("{variant} takes {s:.2} s less than {baseline}"),
+    }
 }
 
 fn print_copies(analysis: &Analysis) {

@@ -3,9 +3,12 @@
 //! Input: letters on standard input. Output: frames on the TAP devices. Kernel interface: epoll(7),
 //! timerfd_create(2), sched(7), mlockall(2), prctl(2).
 
-use super::{Answer, Request, Status, counters::Histogram, letter, link::Link, pool::Pool};
+use super::{
+    Answer, Direction, Request, Status, counters::Histogram, letter, link::Link, pool::Pool,
+};
 use crate::sys::tap::HEADER_BYTES;
 use anyhow::{Context, Result, ensure};
+use limosa_record::recording::Recording;
 use rustix::{
     event::epoll::{self, EventData, EventFlags},
     io::Errno,
@@ -18,7 +21,13 @@ use rustix::{
         clock_gettime, timerfd_create, timerfd_settime,
     },
 };
-use std::{cmp::Reverse, collections::BinaryHeap, num::NonZeroU64, os::fd::OwnedFd};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
+    num::NonZeroU64,
+    os::fd::OwnedFd,
+    sync::Arc,
+};
 
 /// After a wake-up, packets that become due rest for this long, so that a busy link wakes the
 /// process up once for several of them; a packet that comes alone is on time. Going to sleep and
@@ -79,6 +88,8 @@ struct Carrier {
     next_ns: Vec<Option<u64>>,
     status: Status,
     late: Histogram,
+    /// By their hashes.
+    recordings: HashMap<String, Arc<Recording>>,
 }
 
 impl Carrier {
@@ -104,6 +115,7 @@ impl Carrier {
             next_ns: Vec::new(),
             status,
             late: Histogram::default(),
+            recordings: HashMap::new(),
         })
     }
 
@@ -208,7 +220,16 @@ impl Carrier {
 
     fn obey(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> Result<Answer> {
         match request {
-            Request::Add { name, a_to_b, b_to_a } => {
+            Request::Recording { sha256 } => {
+                let [times]: [OwnedFd; 1] =
+                    descriptors.try_into().ok().context("a recording has one descriptor")?;
+                let opportunities_ms = letter::numbers_in(times)?;
+                let recording = Recording { opportunities_ms, ..Recording::default() };
+                self.recordings.insert(sha256, Arc::new(recording));
+            }
+            Request::Add { name, mut a_to_b, mut b_to_a } => {
+                self.equip(&mut a_to_b)?;
+                self.equip(&mut b_to_a)?;
                 let ends: [OwnedFd; 2] =
                     descriptors.try_into().ok().context("a link has two descriptors")?;
                 ensure!(self.links.iter().all(|l| l.name != name), "`{name}` is there already");
@@ -222,7 +243,8 @@ impl Carrier {
             Request::Shape { link, a_to_b, b_to_a } => {
                 let number = self.find(&link)?;
                 for (side, shape) in [a_to_b, b_to_a].into_iter().enumerate() {
-                    let Some(shape) = shape else { continue };
+                    let Some(mut shape) = shape else { continue };
+                    self.equip(&mut shape)?;
                     self.forward(number * 2 + side);
                     self.links[number].reshape(side, shape, now_ns());
                     self.forward(number * 2 + side);
@@ -248,6 +270,14 @@ impl Carrier {
             }
         }
         Ok(Answer::Done)
+    }
+
+    /// Puts the recording that a shape names into it.
+    fn equip(&self, direction: &mut Direction) -> Result<()> {
+        let Some(trace) = &mut direction.shape.trace else { return Ok(()) };
+        let known = self.recordings.get(&trace.sha256).cloned();
+        trace.recording.0 = Some(known.context("the engine does not have the recording")?);
+        Ok(())
     }
 
     fn find(&self, name: &str) -> Result<usize> {

@@ -2,8 +2,8 @@
 //!
 //! Input: a value and descriptors. Output: the same at the other end of a socket. Kernel interface:
 //! unix(7), SOCK_SEQPACKET, SCM_RIGHTS, memfd_create(2). The value travels as JSON in a memory
-//! file, because a trace may be larger than any socket's buffer; the packet itself is empty but
-//! for a byte, and its first descriptor is that file.
+//! file, because it may be larger than any socket's buffer; the packet itself is empty but for a
+//! byte, and its first descriptor is that file. Long lists of numbers are memory files, too.
 
 use anyhow::{Context, Result, ensure};
 use rustix::{
@@ -29,6 +29,26 @@ const MAX_DESCRIPTORS: usize = 3;
 pub(super) fn pair() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .context("make a socket pair")
+}
+
+/// A memory file with these numbers.
+pub(super) fn file_of(numbers: &[u32]) -> Result<File> {
+    let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_ne_bytes()).collect();
+    let mut file =
+        File::from(memfd_create("numbers", MemfdFlags::CLOEXEC).context("memfd_create")?);
+    file.write_all(&bytes).context("write a memory file")?;
+    Ok(file)
+}
+
+/// The numbers of a memory file.
+pub(super) fn numbers_in(file: OwnedFd) -> Result<Vec<u32>> {
+    let mut file = File::from(file);
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.read_to_end(&mut bytes).context("read a memory file")?;
+    let (numbers, rest) = bytes.as_chunks::<4>();
+    ensure!(rest.is_empty(), "a memory file of {} bytes holds no numbers", bytes.len());
+    Ok(numbers.iter().map(|n| u32::from_ne_bytes(*n)).collect())
 }
 
 /// Sends a value with at most two descriptors.
@@ -103,6 +123,10 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         assert_eq!(text, "x");
+        let numbers: Vec<u32> = vec![0, 7, u32::MAX];
+        send(here.as_fd(), &(), &[file_of(&numbers).unwrap().as_fd()]).unwrap();
+        let (_, mut descriptors) = receive::<()>(there.as_fd()).unwrap().unwrap();
+        assert_eq!(numbers_in(descriptors.remove(0)).unwrap(), numbers);
         drop(here);
         assert!(receive::<Vec<u32>>(there.as_fd()).unwrap().is_none());
     }

@@ -60,8 +60,9 @@ impl<P> Queue<P> {
     pub(super) fn reshape(&mut self, shape: &ShapePlan, now_ns: u64) {
         let (meter, limit_bytes) = match (&shape.trace, shape.rate) {
             (Some(trace), _) => {
-                let meter = Meter::Trace(Trace::new(trace.opportunities_ms.clone(), now_ns));
-                (meter, trace.limit_bytes.into())
+                // The carrier refuses shapes whose recording it does not have.
+                let recording = trace.recording.0.clone().unwrap_or_default();
+                (Meter::Trace(Trace::new(recording, now_ns)), trace.limit_bytes.into())
             }
             (None, Some(rate)) => {
                 (Meter::Bucket(Bucket::new(rate, now_ns)), rate.limit_bytes.into())

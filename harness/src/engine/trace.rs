@@ -3,6 +3,9 @@
 //! Input: a trace and the time at which it starts. Output: when a packet that heads the queue has
 //! passed. Pure: driven by given times, in nanoseconds.
 
+use limosa_record::recording::Recording;
+use std::sync::Arc;
+
 /// What one opportunity passes, counted as mahimahi does: IP packets, without Ethernet headers.
 const OPPORTUNITY_BYTES: u64 = 1500;
 /// Length of an Ethernet header.
@@ -12,7 +15,7 @@ const NS_PER_MS: u64 = 1_000_000;
 /// A trace that runs, over and over.
 #[derive(Debug)]
 pub(super) struct Trace {
-    opportunities_ms: Vec<u32>,
+    recording: Arc<Recording>,
     start_ns: u64,
     /// The opportunity that is next to be used; opportunities are numbered over all rounds.
     next: u64,
@@ -22,8 +25,12 @@ pub(super) struct Trace {
 
 impl Trace {
     /// Starts a trace; without opportunities nothing ever passes.
-    pub(super) fn new(opportunities_ms: Vec<u32>, start_ns: u64) -> Self {
-        Self { opportunities_ms, start_ns, next: 0, left_bytes: 0 }
+    pub(super) fn new(recording: Arc<Recording>, start_ns: u64) -> Self {
+        Self { recording, start_ns, next: 0, left_bytes: 0 }
+    }
+
+    fn opportunities_ms(&self) -> &[u32] {
+        &self.recording.opportunities_ms
     }
 
     /// When a packet has passed that heads the queue from `ready_ns` on.
@@ -40,7 +47,7 @@ impl Trace {
 
     /// The opportunity that passes a packet's last byte, and what is then left of it.
     fn passage(&self, ready_ns: u64, bytes: u32) -> Option<(u64, u64)> {
-        if self.opportunities_ms.is_empty() {
+        if self.opportunities_ms().is_empty() {
             return None;
         }
         let bytes = u64::from(bytes.saturating_sub(ETHERNET_BYTES).max(1));
@@ -58,12 +65,12 @@ impl Trace {
     }
 
     fn length_ns(&self) -> u64 {
-        self.opportunities_ms.last().map_or(1, |ms| u64::from(*ms).max(1)) * NS_PER_MS
+        self.opportunities_ms().last().map_or(1, |ms| u64::from(*ms).max(1)) * NS_PER_MS
     }
 
     fn time(&self, number: u64) -> u64 {
-        let count = self.opportunities_ms.len() as u64;
-        let within = u64::from(self.opportunities_ms[(number % count) as usize]) * NS_PER_MS;
+        let count = self.opportunities_ms().len() as u64;
+        let within = u64::from(self.opportunities_ms()[(number % count) as usize]) * NS_PER_MS;
         self.start_ns + number / count * self.length_ns() + within
     }
 
@@ -73,8 +80,8 @@ impl Trace {
         // One that falls on the end of a round belongs to it and not to the next one.
         let round = since.saturating_sub(1) / self.length_ns();
         let within = (since - round * self.length_ns()).div_ceil(NS_PER_MS);
-        let number = self.opportunities_ms.partition_point(|ms| u64::from(*ms) < within);
-        round * self.opportunities_ms.len() as u64 + number as u64
+        let number = self.opportunities_ms().partition_point(|ms| u64::from(*ms) < within);
+        round * self.opportunities_ms().len() as u64 + number as u64
     }
 }
 
@@ -83,6 +90,14 @@ mod tests {
     use super::*;
 
     const FULL: u32 = 1514;
+
+    fn starting(opportunities_ms: Vec<u32>, start_ns: u64) -> Trace {
+        Trace::new(Arc::new(Recording { opportunities_ms, ..Recording::default() }), start_ns)
+    }
+
+    fn trace(opportunities_ms: Vec<u32>) -> Trace {
+        starting(opportunities_ms, 0)
+    }
 
     /// Passage times in milliseconds of packets that all wait from `ready_ms` on.
     fn passages(trace: &mut Trace, ready_ms: u64, sizes: &[u32]) -> Vec<u64> {
@@ -98,19 +113,19 @@ mod tests {
 
     #[test]
     fn each_opportunity_passes_one_full_packet_and_the_trace_starts_again() {
-        let mut trace = Trace::new(vec![1, 1, 5, 10], 0);
+        let mut trace = trace(vec![1, 1, 5, 10]);
         assert_eq!(passages(&mut trace, 0, &[FULL; 9]), [1, 1, 5, 10, 11, 11, 15, 20, 21]);
     }
 
     #[test]
     fn small_packets_share_an_opportunity_and_large_ones_take_several() {
-        let mut trace = Trace::new(vec![1, 2, 3, 4], 0);
+        let mut trace = trace(vec![1, 2, 3, 4]);
         assert_eq!(passages(&mut trace, 0, &[514, 514, 514, 514, 3014]), [1, 1, 1, 2, 4]);
     }
 
     #[test]
     fn unused_opportunities_are_lost() {
-        let mut trace = Trace::new(vec![1, 2, 3, 10], 0);
+        let mut trace = trace(vec![1, 2, 3, 10]);
         assert_eq!(passages(&mut trace, 0, &[514]), [1]);
         // What was left at 1 ms and the opportunity at 2 ms are gone.
         assert_eq!(trace.due(2_500_000, FULL), 3 * NS_PER_MS);
@@ -121,8 +136,8 @@ mod tests {
 
     #[test]
     fn a_trace_of_nothing_passes_nothing() {
-        assert_eq!(Trace::new(Vec::new(), 0).due(5, FULL), u64::MAX);
-        let mut zero = Trace::new(vec![0], 7);
+        assert_eq!(trace(Vec::new()).due(5, FULL), u64::MAX);
+        let mut zero = starting(vec![0], 7);
         assert_eq!(zero.due(7, FULL), 7);
         zero.pass(7, FULL);
         assert_eq!(zero.due(7, FULL), 7 + NS_PER_MS);

@@ -109,8 +109,9 @@ pub async fn keep(home: &Path) -> Result<()> {
     env::set_current_dir(home).with_context(|| format!("work in {}", home.display()))?;
     let file = home.join("network.json");
     let text = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
-    let network: Network =
+    let mut network: Network =
         serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
+    network.load_recordings(home)?;
     let (program, log) = (env::current_exe()?, home.join("engine.log"));
     let lab = Lab::up(&network, 0, Carrier::User { program: &program, log: &log })?;
     for (file, netns) in lab.namespaces() {

@@ -46,6 +46,7 @@ impl PinnedLab {
         let build = || -> Result<Lab> {
             let text = serde_json::to_vec_pretty(network)?;
             write_whole(&home.join("network.json"), &text)?;
+            network.keep_recordings(&home)?;
             if backend == Backend::User {
                 return open(network, &home, Some(Kept::start(&home)?));
             }

@@ -2,8 +2,13 @@
 //! and loss (netem), on different devices.
 
 use crate::spec::{Links, Shape, Trace, Traces};
-use limosa_record::unit::{Rate, Ratio, Size, Time};
+use anyhow::Context;
+use limosa_record::{
+    recording::Recording,
+    unit::{Rate, Ratio, Size, Time},
+};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Bytes of a full Ethernet frame without its checksum: 1500 of payload and 14 of header.
 pub(super) const FRAME_BYTES: u64 = 1514;
@@ -40,14 +45,58 @@ pub struct RateStage {
 }
 
 /// A recorded link (mahimahi's format): each opportunity passes 1500 bytes, and the recording
-/// starts again after its last one.
+/// starts again after its last one. Which recording it is; what it says is read from its file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TraceStage {
-    /// Times of the opportunities in milliseconds since the recording's start, ascending; several
-    /// may fall on the same millisecond. The last one is also the recording's length.
-    pub opportunities_ms: Vec<u32>,
+    /// The copy that a run or a lab keeps, below its directory.
+    pub file: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+    /// How many opportunities it has.
+    pub opportunities: u64,
+    /// Its length in milliseconds.
+    pub length_ms: u32,
     /// Size of the queue.
     pub limit_bytes: u32,
+    /// What it says, once it has been read.
+    #[serde(skip)]
+    pub recording: Loaded,
+}
+
+/// A recording in memory, shared by all that play it. It is not compared: which one it is, its hash
+/// says.
+#[derive(Debug, Clone, Default)]
+pub struct Loaded(pub Option<Arc<Recording>>);
+
+impl PartialEq for Loaded {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Loaded {}
+
+impl TraceStage {
+    /// A recording that is kept in `file` and has a queue of so many bytes.
+    pub fn new(file: String, recording: Arc<Recording>, limit_bytes: u32) -> Self {
+        Self {
+            file,
+            sha256: recording.sha256.clone(),
+            opportunities: recording.opportunities_ms.len() as u64,
+            length_ms: recording.length_ms(),
+            limit_bytes,
+            recording: Loaded(Some(recording)),
+        }
+    }
+
+    /// What it says.
+    ///
+    /// # Errors
+    /// When it has not been read.
+    pub fn recording(&self) -> anyhow::Result<&Arc<Recording>> {
+        let loaded = self.recording.0.as_ref();
+        loaded.with_context(|| format!("the recording {} has not been read", self.file))
+    }
 }
 
 /// Which packets are lost.
@@ -102,10 +151,8 @@ impl ShapePlan {
             return Some(format!("rate {}, burst {burst}, queue {queue}", Rate(rate.rate_bps)));
         }
         self.trace.as_ref().map(|trace| {
-            let length = trace.opportunities_ms.last().copied().unwrap_or(0);
-            let (length, queue) =
-                (Time::from_millis(length.into()), Size(trace.limit_bytes.into()));
-            let packets = trace.opportunities_ms.len();
+            let length = Time::from_millis(trace.length_ms.into());
+            let (packets, queue) = (trace.opportunities, Size(trace.limit_bytes.into()));
             format!("recording of {packets} packets in {length}, queue {queue}")
         })
     }
@@ -250,8 +297,9 @@ fn loss(shape: &Shape) -> Result<LossPlan, FieldError> {
 
 /// The queue is that of a rate stage at the recording's mean rate.
 fn trace_stage(trace: &Trace, shape: &Shape, delay: Time) -> Result<TraceStage, FieldError> {
-    let ms = trace.opportunities_ms.last().copied().unwrap_or(1);
-    let bits = trace.opportunities_ms.len() as u128 * u128::from(OPPORTUNITY_BYTES) * 8;
+    let recording = &trace.recording;
+    let ms = recording.length_ms();
+    let bits = recording.opportunities_ms.len() as u128 * u128::from(OPPORTUNITY_BYTES) * 8;
     let bps = bits * 1_000 / u128::from(ms.max(1));
     let frame = u128::from(FRAME_BYTES);
     let limit = match shape.queue {
@@ -261,10 +309,7 @@ fn trace_stage(trace: &Trace, shape: &Shape, delay: Time) -> Result<TraceStage, 
     if limit < frame {
         return Err(("queue", format!("a queue of {limit}B does not hold a packet")));
     }
-    Ok(TraceStage {
-        opportunities_ms: trace.opportunities_ms.clone(),
-        limit_bytes: fits(limit, "queue")?,
-    })
+    Ok(TraceStage::new(trace.copy.clone(), recording.clone(), fits(limit, "queue")?))
 }
 
 fn fits(value: u128, field: &'static str) -> Result<u32, FieldError> {
@@ -315,7 +360,9 @@ mod tests {
 
     /// 100 opportunities in 100 ms: 12 Mbit/s.
     fn recorded() -> Traces {
-        Traces::from([("t".into(), Trace { opportunities_ms: (1..=100).collect() })])
+        let lines: String = (1..=100).map(|ms| format!("{ms}\n")).collect();
+        let recording = Recording::parse(lines.into()).unwrap().into();
+        Traces::from([("t".into(), Trace { copy: "traces/t".into(), recording })])
     }
 
     fn shape(rate: &str, latency: &str, burst: &str, delay: &str) -> Shape {

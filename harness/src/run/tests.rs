@@ -69,6 +69,8 @@ impl Laboratory for Fake {
     }
 }
 
+const TEXTS: Texts<'_> = Texts { experiment: "e", topology: "t", reference: None };
+
 fn plan(repetitions: u32) -> Plan {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../experiments/nakano-2025.yaml");
     let (experiment, topology) = spec::load_experiment(&file).unwrap();
@@ -100,7 +102,7 @@ async fn rows_keep_the_order_of_the_plan_however_many_jobs_there_are() {
     let plan = plan(4);
     for jobs in [1, 3, 20] {
         let results = tempfile::tempdir().unwrap();
-        let dir = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
+        let dir = prepare(results.path(), &plan, TEXTS, false).unwrap().0;
         assert_eq!(go(&plan, &dir, &Fake::default(), jobs).await, Ending::Ok);
         assert_eq!(rows(&dir), planned(&plan), "{jobs} jobs");
     }
@@ -109,7 +111,7 @@ async fn rows_keep_the_order_of_the_plan_however_many_jobs_there_are() {
 #[tokio::test(start_paused = true)]
 async fn trials_start_one_after_the_other_and_then_run_side_by_side() {
     let (plan, results) = (plan(4), tempfile::tempdir().unwrap());
-    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
+    let dir = prepare(results.path(), &plan, TEXTS, false).unwrap().0;
     let fake = Fake { preparation: Duration::from_millis(10), ..Fake::default() };
     assert_eq!(go(&plan, &dir, &fake, 5).await, Ending::Ok);
     assert_eq!(fake.busiest.get(), 5);
@@ -119,7 +121,7 @@ async fn trials_start_one_after_the_other_and_then_run_side_by_side() {
 #[tokio::test(start_paused = true)]
 async fn auto_begins_with_what_was_estimated_and_steps_back() {
     let (plan, results) = (plan(4), tempfile::tempdir().unwrap());
-    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
+    let dir = prepare(results.path(), &plan, TEXTS, false).unwrap().0;
     // Trials that take longer than the looks at the machine between their starts.
     let preparation = Duration::from_secs(1);
     let fake = Fake { preparation, slow: true, carries: Some(3), ..Fake::default() };
@@ -135,7 +137,7 @@ async fn auto_begins_with_what_was_estimated_and_steps_back() {
 #[tokio::test(start_paused = true)]
 async fn auto_waits_for_a_calm_machine_but_never_with_nothing_running() {
     let (plan, results) = (plan(1), tempfile::tempdir().unwrap());
-    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
+    let dir = prepare(results.path(), &plan, TEXTS, false).unwrap().0;
     let strains = RefCell::new(vec![1.0; 1000]);
     let fake = Fake { slow: true, strains, ..Fake::default() };
     let throttle = Throttle::new(Jobs::Auto, 8);
@@ -147,7 +149,7 @@ async fn auto_waits_for_a_calm_machine_but_never_with_nothing_running() {
 #[tokio::test(start_paused = true)]
 async fn a_failed_trial_has_a_row_and_the_others_run() {
     let (plan, results) = (plan(2), tempfile::tempdir().unwrap());
-    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
+    let dir = prepare(results.path(), &plan, TEXTS, false).unwrap().0;
     let fake = Fake { fails_at: Some(3), ..Fake::default() };
     assert_eq!(go(&plan, &dir, &fake, 1).await, Ending::SomeFailed);
     assert_eq!(rows(&dir), planned(&plan));
@@ -156,12 +158,12 @@ async fn a_failed_trial_has_a_row_and_the_others_run() {
 #[tokio::test(start_paused = true)]
 async fn an_interrupted_run_is_resumed_where_it_stopped() {
     let (plan, results) = (plan(2), tempfile::tempdir().unwrap());
-    let dir = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
+    let dir = prepare(results.path(), &plan, TEXTS, false).unwrap().0;
     let fake = Fake { stops_at: Some(4), ..Fake::default() };
     assert_eq!(go(&plan, &dir, &fake, 1).await, Ending::Interrupted);
     assert_eq!(rows(&dir), planned(&plan)[..4]);
 
-    let again = prepare(results.path(), &plan, "e", "t", true).unwrap().0;
+    let again = prepare(results.path(), &plan, TEXTS, true).unwrap().0;
     assert_eq!(again.root(), fs::canonicalize(dir.root()).unwrap());
     let fake = Fake::default();
     assert_eq!(go(&plan, &again, &fake, 1).await, Ending::Ok);
@@ -175,27 +177,27 @@ async fn an_interrupted_run_is_resumed_where_it_stopped() {
 #[test]
 fn a_changed_experiment_is_not_resumed() {
     let (plan, results) = (plan(2), tempfile::tempdir().unwrap());
-    let (_, hold) = prepare(results.path(), &plan, "e", "t", false).unwrap();
-    let error = prepare(results.path(), &plan, "e", "t", true).unwrap_err().to_string();
+    let (_, hold) = prepare(results.path(), &plan, TEXTS, false).unwrap();
+    let error = prepare(results.path(), &plan, TEXTS, true).unwrap_err().to_string();
     assert!(error.contains("another limosa is at work in"), "{error}");
     drop(hold);
     let mut changed = plan.clone();
     changed.narrow(Some(3), &[]);
-    let error = prepare(results.path(), &changed, "e", "t", true).unwrap_err().to_string();
+    let error = prepare(results.path(), &changed, TEXTS, true).unwrap_err().to_string();
     assert!(
         error.contains("has changed") && error.contains("experiment.repetitions: was 2, is 3"),
         "{error}"
     );
     let nothing = tempfile::tempdir().unwrap();
-    let error = prepare(nothing.path(), &plan, "e", "t", true).unwrap_err().to_string();
+    let error = prepare(nothing.path(), &plan, TEXTS, true).unwrap_err().to_string();
     assert!(error.contains("nothing to resume"), "{error}");
 }
 
 #[test]
 fn two_runs_in_one_second_do_not_share_a_directory() {
     let (plan, results) = (plan(1), tempfile::tempdir().unwrap());
-    let one = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
-    let two = prepare(results.path(), &plan, "e", "t", false).unwrap().0;
+    let one = prepare(results.path(), &plan, TEXTS, false).unwrap().0;
+    let two = prepare(results.path(), &plan, TEXTS, false).unwrap().0;
     assert_ne!(one, two);
 }
 
@@ -204,19 +206,61 @@ fn two_runs_in_one_second_do_not_share_a_directory() {
 fn a_run_directory_can_be_run_again() {
     let results = tempfile::tempdir().unwrap();
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../experiments/nakano-2025.yaml");
-    let (experiment, topology) = spec::load_experiment(&file).unwrap();
-    let plan = plan::resolve(&experiment, &topology).unwrap();
-    let run = prepare(results.path(), &plan, &experiment.text, &topology.text, false).unwrap().0;
-    take_reference(&file, &run).unwrap();
-    let (again, topology) = spec::load_experiment(&run.experiment()).unwrap();
-    assert_eq!(plan::resolve(&again, &topology).unwrap().network, plan.network);
+    let documents = spec::load_all(&file).unwrap();
+    let plan = plan::resolve(&documents.experiment, &documents.topology).unwrap();
+    let run = prepare(results.path(), &plan, (&documents).into(), false).unwrap().0;
+    let again = spec::load_all(&run.experiment()).unwrap();
+    let repeated = plan::resolve(&again.experiment, &again.topology).unwrap();
+    assert_eq!(repeated.network, plan.network);
 
-    let published = fs::read(run.reference()).unwrap();
-    assert_eq!(published, fs::read(file.with_extension("reference.yaml")).unwrap());
-    let other = prepare(results.path(), &plan, &again.text, &topology.text, false).unwrap().0;
-    take_reference(&run.experiment(), &other).unwrap();
-    assert_eq!(fs::read(other.reference()).unwrap(), published);
-    fs::remove_file(other.reference()).unwrap();
-    take_reference(&file.with_file_name("quickstart.yaml"), &other).unwrap();
-    assert!(!other.reference().exists(), "nothing is published about the quickstart");
+    let published = fs::read(file.with_extension("reference.yaml")).unwrap();
+    assert_eq!(fs::read(run.reference()).unwrap(), published);
+    assert_eq!(again.reference, Some(published));
+    let quickstart = spec::load_all(&file.with_file_name("quickstart.yaml")).unwrap();
+    assert_eq!(quickstart.reference, None, "nothing is published about the quickstart");
+}
+
+/// `limosa run a.yaml b.yaml` once stored the b that stood there when its turn came, and ran the one
+/// that it had planned.
+#[test]
+fn regression_what_is_stored_is_what_was_planned() {
+    let (folder, results) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = |name: &str| folder.path().join(name);
+    let (times, shape) = ("1\n2\n4\n", "    shape: {trace: t.trace, delay: 5ms}\n");
+    let topology = format!(
+        "version: 1\nnodes: {{client: {{kind: host}}, server: {{kind: host}}}}\n\
+         links:\n  - ends: [client.eth0, server.eth0]\n    name: wan\n{shape}"
+    );
+    let experiment = "version: 1\ntopology: net\nrepetitions: 1\n\
+        workload:\n  download: {path: /a, size: 1MB}\n\
+        nodes:\n  server: {on: server, role: server}\n  client: {on: client, role: client}\n\
+        variants:\n  q: {scheme: quic}\n";
+    let files = [
+        ("b.yaml", experiment),
+        ("net.yaml", &topology),
+        ("b.reference.yaml", "version: 1\n"),
+        ("t.trace", times),
+    ];
+    files.iter().for_each(|(name, text)| fs::write(at(name), text).unwrap());
+    let documents = spec::load_all(&at("b.yaml")).unwrap_or_else(|e| panic!("{e}"));
+    let plan = plan::resolve(&documents.experiment, &documents.topology).unwrap();
+    files.iter().for_each(|(name, _)| fs::write(at(name), "edited meanwhile").unwrap());
+    let run = prepare(results.path(), &plan, (&documents).into(), false).unwrap().0;
+    let stored = |path: &Path| fs::read_to_string(path).unwrap();
+    let stored = [run.experiment(), run.topology(), run.reference()].map(|path| stored(&path));
+    assert_eq!(stored, [experiment, &topology, "version: 1\n"]);
+
+    // From there it can be run again, with the recording that is kept.
+    let again = spec::load_all(&run.experiment()).unwrap_or_else(|e| panic!("{e}"));
+    let again = plan::resolve(&again.experiment, &again.topology).unwrap();
+    let trace = |plan: &Plan| plan.network.links[0].a_to_b.clone().and_then(|s| s.trace).unwrap();
+    assert_eq!(trace(&again), trace(&plan));
+    assert_eq!(trace(&again).recording().unwrap().text, times.as_bytes());
+    let mut read: Plan = serde_json::from_str(&stored_plan(&run)).unwrap();
+    read.load_recordings(run.root()).unwrap();
+    assert_eq!(trace(&read).recording().unwrap().opportunities_ms, [1, 2, 4]);
+}
+
+fn stored_plan(run: &RunDir) -> String {
+    fs::read_to_string(run.plan()).unwrap()
 }

@@ -6,13 +6,14 @@ use super::{
     positions::Positions,
     trace::{self, Shaped, Wrong},
 };
+use limosa_record::read::plain_file;
 use serde::{
     Deserialize,
     de::{self, DeserializeOwned, DeserializeSeed},
 };
 use std::{
     collections::HashSet,
-    fmt, fs,
+    fmt,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -193,6 +194,42 @@ fn problem_at(
     Problem { file: file.into(), location, source_line, message, hint }
 }
 
+/// Everything that an experiment is made of, each file read once: what is planned, what is run and
+/// what is stored are the same.
+#[derive(Debug, Clone)]
+pub struct Documents {
+    /// The experiment.
+    pub experiment: Document<Experiment>,
+    /// The topology that it names.
+    pub topology: Document<Topology>,
+    /// The published figures that stand beside it, as they are.
+    pub reference: Option<Vec<u8>>,
+}
+
+/// Reads an experiment, the topology that it names and the published figures beside it.
+///
+/// # Errors
+/// Anything wrong with either file's text, or figures that cannot be read.
+pub fn load_all(path: &Path) -> Result<Documents, SpecError> {
+    let (experiment, topology) = load_experiment(path)?;
+    let reference = reference(path)?;
+    Ok(Documents { experiment, topology, reference })
+}
+
+/// What a file `X.reference.yaml` beside `X.yaml` holds.
+fn reference(experiment: &Path) -> Result<Option<Vec<u8>>, SpecError> {
+    // In a run directory, from where a run can be repeated, they have the name that they get there.
+    let beside =
+        [experiment.with_extension("reference.yaml"), experiment.with_file_name("reference.yaml")];
+    let Some(file) = beside.into_iter().find(|f| f.symlink_metadata().is_ok()) else {
+        return Ok(None);
+    };
+    read_once(&file, MAX_FILE_BYTES).map(Some).map_err(|message| {
+        let hint = Some("these are the published figures, which a run's report shows".to_owned());
+        SpecError(vec![Problem { file, location: None, source_line: None, message, hint }])
+    })
+}
+
 /// Reads an experiment and the topology that it names.
 ///
 /// # Errors
@@ -244,16 +281,23 @@ fn load<T: Format + Shaped>(path: &Path) -> Result<Document<T>, SpecError> {
         let file = path.to_owned();
         SpecError(vec![Problem { file, location: None, source_line: None, message, hint }])
     };
-    let size = fs::metadata(path).map_err(|e| failed(plain_io(&e), T::PURPOSE.shipped()))?;
-    if size.is_dir() {
-        return Err(failed("is a folder, not a file".into(), ""));
-    }
-    if size.len() > MAX_FILE_BYTES {
-        return Err(failed(format!("is larger than {} MiB", MAX_FILE_BYTES >> 20), ""));
-    }
-    let bytes = fs::read(path).map_err(|e| failed(plain_io(&e), ""))?;
+    let bytes = read_once(path, MAX_FILE_BYTES).map_err(|message| {
+        let hint = match path.symlink_metadata() {
+            Ok(_) => "",
+            Err(_) => T::PURPOSE.shipped(),
+        };
+        failed(message, hint)
+    })?;
     let text = String::from_utf8(bytes).map_err(|_| failed("is not UTF-8 text".into(), ""))?;
     with_traces(parse(path, text)?)
+}
+
+/// The bytes of a file that a user names.
+///
+/// # Errors
+/// Why not, as a lowercase fragment.
+pub(super) fn read_once(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    plain_file(path, most).map_err(|e| plain_io(&e))
 }
 
 /// What a text of either kind says, without the recordings that it names; `path` is for messages.
@@ -309,16 +353,17 @@ fn with_traces<T: Shaped>(mut document: Document<T>) -> Result<Document<T>, Spec
         if traces.contains_key(name) {
             continue;
         }
-        let file = folder.join(name);
-        match trace::read(&file).map_err(|wrong| *wrong) {
+        match trace::read(&folder, T::KIND, name) {
             Ok(trace) => drop(traces.insert(name.clone(), trace)),
-            Err(Wrong::Content(problem)) => problems.push(problem),
-            Err(Wrong::Open(why)) => {
-                let way = [way, vec!["trace".into()]].concat();
-                let hint = Some("the path starts in the folder of this file".into());
-                let message = format!("`{}`: {why}", file.display());
-                problems.push(document.problem(&way, message, hint));
-            }
+            Err((file, wrong)) => match *wrong {
+                Wrong::Content(problem) => problems.push(problem),
+                Wrong::Open(why) => {
+                    let way = [way, vec!["trace".into()]].concat();
+                    let hint = Some("the path starts in the folder of this file".into());
+                    let message = format!("`{}`: {why}", file.display());
+                    problems.push(document.problem(&way, message, hint));
+                }
+            },
         }
     }
     document.traces = traces;

@@ -1,23 +1,17 @@
-//! Recorded links: files in mahimahi's format, one line per opportunity to send 1500 bytes, with its
-//! time in ms since the start. They are what the user wrote as much as the file that names them, so
-//! they are read with it.
+//! Recorded links of a file: which it names, and where they are read from. They are what the user
+//! wrote as much as the file that names them, so they are read with it, once.
 
 use super::{
     Experiment, Shape, Topology,
-    load::{Location, Problem, Step},
+    load::{Location, Problem, Step, read_once},
 };
+use limosa_record::recording::{self, Mistake, Recording};
+use sha2::{Digest, Sha256};
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
-
-/// Most lines of a recording: three hours at 1 Gbit/s.
-const MAX_LINES: usize = 10_000_000;
-
-/// Longest line; longer ones are no recording.
-const MAX_LINE_BYTES: usize = 200;
 
 /// Recordings by the path that the file names them by.
 pub type Traces = BTreeMap<String, Trace>;
@@ -25,17 +19,24 @@ pub type Traces = BTreeMap<String, Trace>;
 /// A recorded link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
-    /// Times of opportunities in ms, ascending; the last one, above 0, is the recording's length.
-    pub opportunities_ms: Vec<u32>,
+    /// Where a run keeps its copy, below its directory.
+    pub copy: String,
+    /// What it says.
+    pub recording: Arc<Recording>,
 }
 
 /// A file that has shapes in it.
 pub(super) trait Shaped {
+    /// What kind of file it is. The same path in two files is not the same recording when the files
+    /// are in two folders.
+    const KIND: &'static str;
     /// All shapes with the way to each.
     fn shapes(&self) -> Vec<(Vec<Step>, &Shape)>;
 }
 
 impl Shaped for Topology {
+    const KIND: &'static str = "topology";
+
     fn shapes(&self) -> Vec<(Vec<Step>, &Shape)> {
         let mut all = Vec::new();
         for (i, link) in self.links.iter().enumerate() {
@@ -51,6 +52,8 @@ impl Shaped for Topology {
 }
 
 impl Shaped for Experiment {
+    const KIND: &'static str = "experiment";
+
     fn shapes(&self) -> Vec<(Vec<Step>, &Shape)> {
         let mut all = Vec::new();
         for (variant, plan) in self.variants.iter() {
@@ -72,73 +75,49 @@ impl Shaped for Experiment {
     }
 }
 
-/// Reads a recording.
+/// Most characters of a copy's name that are the user's.
+const MOST_NAMED: usize = 40;
+
+/// The file of a run directory that holds a recording: its name, and what tells it from others.
+fn copy_of(kind: &str, name: &str) -> String {
+    let stem = Path::new(name).file_stem().unwrap_or_default().to_string_lossy();
+    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    let stem: String = stem.chars().take(MOST_NAMED).map(safe).collect();
+    let hash = Sha256::new().chain_update(kind).chain_update([0]).chain_update(name).finalize();
+    let hash: String = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("traces/{stem}-{hash}.trace")
+}
+
+/// Reads the recording that a file of this kind names, from a run's own copy where there is one.
 ///
 /// # Errors
 /// Anything wrong with it; a file that cannot be opened is a problem of the file that names it,
 /// which is given as a message only.
-pub(super) fn read(path: &Path) -> Result<Trace, Box<Wrong>> {
-    let unread = |e: io::Error| Wrong::Open(super::load::plain_io(&e));
-    // Opening a pipe or a terminal would wait for somebody at its other end.
-    let kind = fs::metadata(path).map_err(unread)?.file_type();
-    if kind.is_dir() {
-        return Err(Wrong::Open("is a folder, not a file".into()).into());
+pub(super) fn read(folder: &Path, kind: &str, name: &str) -> Result<Trace, (PathBuf, Box<Wrong>)> {
+    let copy = copy_of(kind, name);
+    let kept = folder.join(&copy);
+    // A run directory can be run again, from wherever it is.
+    let is_kept = folder.join("plan.json").is_file() && kept.is_file();
+    let path = if is_kept { kept } else { folder.join(name) };
+    let text = read_once(&path, recording::MAX_BYTES).map_err(|why| Wrong::Open(why).into());
+    match text.and_then(|text| parse(&path, text)) {
+        Ok(recording) => Ok(Trace { copy, recording: Arc::new(recording) }),
+        Err(wrong) => Err((path, wrong)),
     }
-    if !kind.is_file() {
-        return Err(Wrong::Open("is no plain file".into()).into());
-    }
-    parse(path, BufReader::new(File::open(path).map_err(unread)?))
 }
 
 /// What a recording says; `path` is for messages.
 ///
 /// # Errors
 /// Anything wrong with it.
-pub fn parse(path: &Path, mut reader: impl BufRead) -> Result<Trace, Box<Wrong>> {
-    let mut opportunities_ms: Vec<u32> = Vec::new();
-    let problem = |line: usize, text: &str, message: String, hint: &str| {
+pub fn parse(path: &Path, text: Vec<u8>) -> Result<Recording, Box<Wrong>> {
+    Recording::parse(text).map_err(|Mistake { line, text, message, hint }| {
         let location = (line > 0).then_some(Location { line, column: 1 });
-        let source_line = (line > 0).then(|| text.to_owned());
+        let source_line = location.map(|_| text);
         let hint = Some(hint.to_owned()).filter(|h| !h.is_empty());
         let file = path.to_owned();
         Box::new(Wrong::Content(Problem { file, location, source_line, message, hint }))
-    };
-    let mut bytes = Vec::new();
-    for line in 1.. {
-        bytes.clear();
-        let mut part = io::Read::take(&mut reader, MAX_LINE_BYTES as u64);
-        let length = part.read_until(b'\n', &mut bytes);
-        match length.map_err(|e| problem(0, "", super::load::plain_io(&e), "")) {
-            Ok(0) => break,
-            other => other?,
-        };
-        let text = String::from_utf8_lossy(&bytes);
-        let text = text.trim();
-        if line > MAX_LINES {
-            let message = format!("has more than {MAX_LINES} lines");
-            return Err(problem(0, "", message, "cut it: it is played again and again"));
-        }
-        let Ok(ms) = text.parse::<u32>() else {
-            let short: String = text.chars().take(60).collect();
-            let message = format!("`{short}` is not a time in whole milliseconds");
-            let hint =
-                "a recording has one number per line, a time in ms at which 1500 bytes may pass";
-            return Err(problem(line, &short, message, hint));
-        };
-        if let Some(before) = opportunities_ms.last().filter(|before| **before > ms) {
-            let message = format!("{ms} ms comes after {before} ms");
-            return Err(problem(line, text, message, "the times of a recording ascend"));
-        }
-        opportunities_ms.push(ms);
-    }
-    match opportunities_ms.last() {
-        None => Err(problem(0, "", "is empty".into(), "a recording has one number per line")),
-        Some(0) => {
-            let message = "the last time of a recording is its length, and here it is 0 ms".into();
-            Err(problem(opportunities_ms.len(), "0", message, ""))
-        }
-        Some(_) => Ok(Trace { opportunities_ms }),
-    }
+    })
 }
 
 /// What is wrong with a recording.
@@ -153,43 +132,24 @@ pub enum Wrong {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
-    fn wrong(text: &str) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("t");
-        fs::write(&path, text).unwrap();
-        match *read(&path).unwrap_err() {
-            Wrong::Content(p) => {
-                format!("{}: {}", p.location.map_or(0, |l| l.line), p.message)
-            }
+    fn wrong(name: &Path) -> String {
+        let (path, wrong) = read(Path::new("/"), "topology", &name.to_string_lossy()).unwrap_err();
+        assert_eq!(path, name);
+        match *wrong {
+            Wrong::Content(p) => format!("{}: {}", p.location.map_or(0, |l| l.line), p.message),
             Wrong::Open(message) => message,
         }
     }
 
     #[test]
-    fn what_is_wrong_with_a_recording_is_told_with_its_line() {
-        assert_eq!(wrong("1\n2\nx\n"), "3: `x` is not a time in whole milliseconds");
-        assert_eq!(wrong("1\n\n2\n"), "2: `` is not a time in whole milliseconds");
-        assert_eq!(wrong("-1\n"), "1: `-1` is not a time in whole milliseconds");
-        assert_eq!(wrong("1.5\n"), "1: `1.5` is not a time in whole milliseconds");
-        assert_eq!(wrong("5\n4\n"), "2: 4 ms comes after 5 ms");
-        assert_eq!(
-            wrong("0\n0\n"),
-            "2: the last time of a recording is its length, and here it is 0 ms"
-        );
-        assert_eq!(wrong(""), "0: is empty");
-        assert!(wrong(&"9".repeat(1000)).starts_with("1: `999"));
-        assert_eq!(wrong(&"1\n".repeat(MAX_LINES + 1)), "0: has more than 10000000 lines");
-    }
-
-    #[test]
-    fn several_opportunities_may_share_a_millisecond() {
+    fn what_is_wrong_with_a_recording_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t");
-        fs::write(&path, "0\n1\n1\n7").unwrap();
-        assert_eq!(read(&path).unwrap().opportunities_ms, [0, 1, 1, 7]);
-        let missing = *read(&folder.path().join("none")).unwrap_err();
-        assert!(matches!(missing, Wrong::Open(m) if m == "there is no such file"));
+        fs::write(&path, "1\n2\nx\n").unwrap();
+        assert_eq!(wrong(&path), "3: `x` is not a time in whole milliseconds");
+        assert_eq!(wrong(&folder.path().join("none")), "there is no such file");
     }
 
     #[test]
@@ -199,8 +159,21 @@ mod tests {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
         for path in [&pipe, Path::new("/dev/zero")] {
-            let wrong = *read(path).unwrap_err();
-            assert!(matches!(&wrong, Wrong::Open(m) if m == "is no plain file"), "{wrong:?}");
+            assert_eq!(wrong(path), "is no plain file");
         }
+    }
+
+    #[test]
+    fn copies_have_plain_names_that_do_not_meet() {
+        let names = ["../lte/up.trace", "/a/up.trace", "up.trace", "..", "", "ü*\n/..x"];
+        let copies: Vec<_> = names.map(|name| copy_of("topology", name)).into();
+        assert!(copies[0].starts_with("traces/up-") && copies[0].ends_with(".trace"), "{copies:?}");
+        let mut all = [copies, vec![copy_of("experiment", "up.trace")]].concat();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), names.len() + 1);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        let inner = |copy: &str| copy["traces/".len()..copy.len() - ".trace".len()].to_owned();
+        assert!(all.iter().all(|copy| inner(copy).chars().all(plain)), "{all:?}");
     }
 }

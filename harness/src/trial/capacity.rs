@@ -47,10 +47,7 @@ fn links_packets_per_s(plan: &Plan) -> f64 {
     let packets = |shape: &Option<ShapePlan>| -> f64 {
         let Some(shape) = shape else { return 0.0 };
         match (&shape.trace, shape.rate) {
-            (Some(trace), _) => {
-                let length_s = f64::from(trace.opportunities_ms.last().copied().unwrap_or(0)) / 1e3;
-                trace.opportunities_ms.len() as f64 / length_s
-            }
+            (Some(trace), _) => trace.opportunities as f64 * 1e3 / f64::from(trace.length_ms),
             (None, Some(rate)) => rate.rate_bps as f64 / PACKET_BITS,
             (None, None) => f64::INFINITY,
         }

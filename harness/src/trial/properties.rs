@@ -349,6 +349,7 @@ proptest! {
         let only: Vec<String> = only.map(|(_, name)| (*name).to_owned()).collect();
         plan.narrow(Some(repetitions), &only);
         let results = tempfile::tempdir().unwrap();
+        let texts = run::Texts { experiment: "e", topology: "t", reference: None };
         let mut fake = Fake {
             plan: &plan,
             random: RefCell::new(SplitMix64(seed)),
@@ -360,12 +361,12 @@ proptest! {
             .start_paused(true)
             .build()
             .unwrap();
-        let mut run = run::prepare(results.path(), &plan, "e", "t", false).unwrap().0;
+        let mut run = run::prepare(results.path(), &plan, texts, false).unwrap().0;
         for blow in blows.into_iter().map(Some).chain([None]) {
             fake.interrupts = if matches!(blow, Some(Blow::CutOff)) { 3 } else { 0 };
             let whole = runtime.block_on(round(&plan, &run, &fake, jobs, blow));
             prop_assert!(whole || blow.is_some());
-            run = run::prepare(results.path(), &plan, "e", "t", true).unwrap().0;
+            run = run::prepare(results.path(), &plan, texts, true).unwrap().0;
         }
         check(&plan, &run, &fake.truths.borrow());
     }

@@ -7,6 +7,7 @@ use limosa::{
     plan::{LossPlan, TraceStage},
     sys::flood::{Flood, Flow, flood},
 };
+use limosa_record::recording::Recording;
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::Duration;
 
@@ -57,7 +58,8 @@ fn a_rate_is_kept_and_what_is_too_much_waits_or_is_dropped() -> Result<()> {
 fn a_trace_gives_its_rate() -> Result<()> {
     let mut shape = delayed(Duration::from_millis(1));
     // Three packets in 4 ms are 9 Mbit/s.
-    shape.trace = Some(TraceStage { opportunities_ms: vec![1, 2, 4], limit_bytes: 100_000 });
+    let recording = Recording::parse(b"1\n2\n4\n".to_vec()).expect("a recording");
+    shape.trace = Some(TraceStage::new("traces/three".into(), recording.into(), 100_000));
     let pair = Pair::up(&shape)?;
     let rate = offer(&pair, 12_000_000)?.rate_bps.context("nothing arrived")?;
     let wanted = 3.0 * 1514.0 * 8.0 / 0.004;

@@ -24,6 +24,7 @@ mod room;
 mod security;
 mod signals;
 mod soak;
+mod stored;
 mod trials;
 
 use limosa_record::dir::RunDir;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         security::tests(),
         signals::tests(),
         soak::tests(),
+        stored::tests(),
         trials::tests(),
     ];
     Suite::new("native").root().threads(THREADS).run(tests.concat())
