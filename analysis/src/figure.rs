@@ -4,6 +4,7 @@
 //! 2008: told apart by colour-blind readers; where it matters, dashes or shapes tell the same, so
 //! that a grey print is enough.
 
+pub(crate) mod data;
 pub(crate) mod lanes;
 pub(crate) mod phases;
 pub(crate) mod response;
@@ -11,6 +12,8 @@ pub(crate) mod rows;
 pub(crate) mod strip;
 pub(crate) mod svg;
 pub(crate) mod throughput;
+
+use data::Data;
 
 /// Width of every figure in pixels.
 pub(crate) const WIDTH: u32 = 760;
@@ -48,20 +51,24 @@ pub(crate) struct Figure {
     pub svg: String,
     /// What it shows, for readers of the report.
     pub caption: String,
-    /// The same picture of the time around the migration only.
-    pub zoom: Option<String>,
+    /// The numbers that are drawn.
+    pub data: Data,
+    /// The same picture of the time around the migration only, and its numbers.
+    pub zoom: Option<(String, Data)>,
     /// What the pointer is told, as JSON: for the whole picture and for the zoomed one.
     pub hover: Option<(String, Option<String>)>,
 }
 
 impl Figure {
-    pub(crate) fn new(file: impl Into<String>, svg: String, caption: String) -> Self {
-        Self { file: file.into(), svg, caption, zoom: None, hover: None }
+    pub(crate) fn new(file: impl Into<String>, svg: String, data: Data, caption: String) -> Self {
+        Self { file: file.into(), svg, caption, data, zoom: None, hover: None }
     }
 
-    /// File name of the zoomed picture.
-    pub(crate) fn zoom_file(&self) -> String {
-        format!("{}.zoom.svg", self.file.trim_end_matches(".svg"))
+    /// Its files: the name of each without an ending, the picture and the numbers.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (String, &str, &Data)> {
+        let stem = self.file.trim_end_matches(".svg");
+        let zoom = self.zoom.as_ref().map(|(svg, data)| (format!("{stem}.zoom"), &**svg, data));
+        [(stem.to_owned(), &*self.svg, &self.data)].into_iter().chain(zoom)
     }
 }
 

@@ -5,9 +5,11 @@
 
 mod calibration;
 mod file;
+mod gaps;
 mod trial;
 
 pub(crate) use calibration::is_below;
+pub(crate) use file::{bytes, cut};
 pub(crate) use trial::Trial;
 
 use crate::{model, number, reference};
@@ -83,7 +85,7 @@ impl Input {
                 metrics.push(name);
             }
         }
-        Self {
+        let mut input = Self {
             root: run.root().to_owned(),
             trials,
             superseded,
@@ -98,7 +100,10 @@ impl Input {
             reference,
             model: parameters.unwrap_or_default(),
             warnings,
-        }
+        };
+        let gaps = gaps::of(&input);
+        input.warnings.extend(gaps);
+        input
     }
 
     /// All variants: in the order of their first trial, then those that left no trial.
@@ -109,6 +114,11 @@ impl Input {
             .chain(planned.into_iter().flatten().map(|(name, _)| name));
         let mut seen = std::collections::HashSet::new();
         names.filter(|name| seen.insert(*name)).cloned().collect()
+    }
+
+    /// How many trials the plan has.
+    pub(crate) fn planned(&self) -> Option<usize> {
+        self.plan.get("trials").and_then(Value::as_array).map(Vec::len)
     }
 
     /// Trials of a variant.

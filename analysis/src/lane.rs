@@ -69,6 +69,8 @@ pub(crate) struct Lanes {
     pub cut_s: Option<f64>,
     pub server_away: Option<(f64, f64)>,
     pub lanes: Vec<Lane>,
+    /// Events and lanes that there are too many of.
+    pub left_out: usize,
 }
 
 impl Lanes {
@@ -86,8 +88,10 @@ impl Lanes {
             let fits = (0.0..LONGEST_S).contains(&from) && (from..LONGEST_S).contains(&to);
             fits.then(|| (from, to, e.clone()))
         };
-        let mut timed: Vec<_> = events.iter().take(MOST_EVENTS).filter_map(timed).collect();
+        let mut timed: Vec<_> = events.iter().filter_map(timed).collect();
         timed.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let mut left_out = timed.len().saturating_sub(MOST_EVENTS);
+        timed.truncate(MOST_EVENTS);
         let last =
             |keep: fn(&&Timed) -> bool| timed.iter().filter(keep).map(|t| t.1).fold(0.0, f64::max);
         let turnaround = trial.number("turnaround_s").filter(|s| (0.0..LONGEST_S).contains(s));
@@ -101,12 +105,15 @@ impl Lanes {
         }
         let places = places(&input.plan);
         let mut lanes = vec![server, body(&timed), client(&timed, end_s)];
-        lanes.extend(paths(&timed, &places, end_s));
+        let mut of_paths = paths(&timed, &places, end_s);
+        left_out += of_paths.len().saturating_sub(MOST_PATHS);
+        of_paths.truncate(MOST_PATHS);
+        lanes.extend(of_paths);
         lanes.iter_mut().for_each(|l| l.moments.retain(|m| m.at_s <= end_s));
         lanes.retain(|l| !l.spans.is_empty() || !l.moments.is_empty());
         let server_away = away(&lanes);
         let cut = (end_s < all_s).then_some(all_s);
-        Some(Self { repetition, why, end_s, cut_s: cut, server_away, lanes })
+        Some(Self { repetition, why, end_s, cut_s: cut, server_away, lanes, left_out })
     }
 }
 
@@ -256,7 +263,6 @@ fn paths(events: &[Timed], places: &BTreeMap<String, String>, end_s: f64) -> Vec
         times.fold(f64::INFINITY, f64::min)
     };
     lanes.sort_by(|a, b| start(a).total_cmp(&start(b)));
-    lanes.truncate(MOST_PATHS);
     lanes
 }
 

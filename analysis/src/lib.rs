@@ -118,7 +118,7 @@ fn draw(
         ("What the client did when", figure::lanes::figures(input, names)),
         (
             "Where the time of the migration went",
-            Vec::from_iter(figure::phases::figure(summary, names)),
+            Vec::from_iter(figure::phases::figure(input, summary, names)),
         ),
         ("Stalls and delays", distributions),
         ("The idle network", Vec::from_iter(rtt)),
@@ -147,11 +147,10 @@ fn write_figures(run: &RunDir, chapters: &[Chapter]) -> anyhow::Result<Vec<PathB
     fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     let mut paths = Vec::new();
     for figure in chapters.iter().flat_map(|c| &c.figures) {
-        let path = folder.join(&figure.file);
-        write_whole(&path, figure.svg.as_bytes())?;
-        paths.push(path);
-        if let Some(zoom) = &figure.zoom {
-            write_whole(&folder.join(figure.zoom_file()), zoom.as_bytes())?;
+        paths.push(folder.join(&figure.file));
+        for (name, svg, data) in figure.files() {
+            write_whole(&folder.join(format!("{name}.svg")), svg.as_bytes())?;
+            write_whole(&folder.join(format!("{name}.csv")), &data.csv()?)?;
         }
     }
     Ok(paths)

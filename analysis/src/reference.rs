@@ -3,7 +3,10 @@
 //! Input: `reference.yaml` of the run directory, a copy of `experiments/<experiment>.reference.yaml`.
 //! Output: each published figure beside ours, with the ratio or with the reason why there is none.
 
-use crate::{input::Input, stats, summary};
+use crate::{
+    input::{Input, cut},
+    stats, summary,
+};
 use anyhow::{Context, ensure};
 use limosa_record::row::SummaryRow;
 use serde::Deserialize;
@@ -53,11 +56,22 @@ pub(crate) struct Beside<'a> {
 
 impl File {
     pub(crate) fn parse(yaml: &[u8]) -> anyhow::Result<Self> {
-        let file: Self = serde_yaml::from_slice(yaml).context("not a file of published figures")?;
+        let mut file: Self =
+            serde_yaml::from_slice(yaml).context("not a file of published figures")?;
         ensure!(file.version == 1, "version {} is not known", file.version);
         let numbers = file.figures.iter().flat_map(|f| [Some(f.mean), f.min, f.max]);
         ensure!(numbers.flatten().all(f64::is_finite), "a number in it is not finite");
+        file.shorten();
         Ok(file)
+    }
+
+    fn shorten(&mut self) {
+        let short = |text: &mut String| *text = cut(text).into_owned();
+        short(&mut self.source);
+        for figure in &mut self.figures {
+            let more = [&mut figure.variant, &mut figure.baseline, &mut figure.not_comparable];
+            more.into_iter().flatten().chain([&mut figure.at, &mut figure.metric]).for_each(short);
+        }
     }
 
     /// The published figure of a variant's metric.

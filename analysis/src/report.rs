@@ -96,7 +96,7 @@ pub(crate) fn inline(number: usize, figure: &Figure) -> Markup {
     html! {
         figure {
             div.view data-hover=[whole] { (PreEscaped(&figure.svg)) }
-            @if let Some(zoom) = &figure.zoom {
+            @if let Some((zoom, _)) = &figure.zoom {
                 div.view.zoom data-hover=[near.flatten()] { (PreEscaped(zoom)) }
                 button type="button" hidden { "zoom on the migration" }
             }

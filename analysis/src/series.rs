@@ -32,8 +32,8 @@ pub(crate) struct Grid {
 
 /// One variant's throughput. Numbers are Mbit/s per bin, cut off after the last one above 0.
 pub(crate) struct Series {
-    /// Sum of all paths: one line per trial.
-    pub trials: Vec<Vec<f64>>,
+    /// Sum of all paths: one line per trial, with its repetition.
+    pub trials: Vec<(u32, Vec<f64>)>,
     /// Median over the trials of the sum of all paths.
     pub total: Vec<f64>,
     /// Median over the trials, per path that carried anything in any trial.
@@ -103,7 +103,7 @@ impl Grid {
         let data = (0..series.total.len()).find(flows).map_or(back, |i| self.middle_s(i));
         let took = (data - away).max(self.bin_s());
         let (from, to) = ((away - AROUND.0 * took).max(0.0), data + AROUND.1 * took);
-        let to = to.min(self.from_s() + self.span_s());
+        let to = to.min(self.start_s() + self.span_s());
         // A picture that shows nearly everything is none of the migration.
         if to - from > 0.8 * self.span_s() {
             return None;
@@ -113,7 +113,7 @@ impl Grid {
     }
 
     /// Start of the first bin.
-    pub(crate) fn from_s(&self) -> f64 {
+    pub(crate) fn start_s(&self) -> f64 {
         self.from_ns as f64 / NS_PER_S
     }
 
@@ -125,6 +125,12 @@ impl Grid {
     /// How long all bins are together.
     pub(crate) fn span_s(&self) -> f64 {
         (self.bins as u64 * self.bin_ns) as f64 / NS_PER_S
+    }
+
+    /// Start and end of a bin.
+    pub(crate) fn ends_s(&self, bin: usize) -> [f64; 2] {
+        let edge = |bin: usize| (self.from_ns + bin as u64 * self.bin_ns) as f64 / NS_PER_S;
+        [edge(bin), edge(bin + 1)]
     }
 
     /// The middle of a bin, where a figure has its point.
@@ -181,7 +187,7 @@ impl Series {
         };
         Some(Self {
             total: median_of(totals.iter().collect()),
-            trials: totals.into_iter().map(trimmed).collect(),
+            trials: binned.keys().copied().zip(totals.into_iter().map(trimmed)).collect(),
             paths: paths.into_iter().map(path).filter(|(_, line)| !line.is_empty()).collect(),
             marks: marks(input, variant, binned.keys().copied()),
             failed: only_failed,

@@ -58,7 +58,7 @@ pub struct Excess {
     /// Mean difference of the turnaround times in seconds: over pairs of the same repetition, or
     /// the difference of the means where no repetition has both.
     pub mean_s: f64,
-    /// 95 % bootstrap interval of it; `None` below two pairs (trials).
+    /// 95 % bootstrap interval of it; `None` below five pairs (trials).
     pub ci95_s: Option<stats::Interval>,
     /// The same difference in the paper's figures, when both are known.
     pub reference_s: Option<f64>,

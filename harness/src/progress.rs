@@ -112,14 +112,12 @@ impl Progress {
     /// A trial is over.
     pub fn finished(&self, row: &TrialRow) {
         let time = row.turnaround_s.map_or(String::new(), |t| format!(", turnaround {t:.2} s"));
-        let why = row.reason.as_ref().map_or(String::new(), |r| format!(": {r}"));
-        let verdict = match (row.verdict.as_deref(), &row.verdict_reason) {
-            (Some("suspect"), Some(why)) => format!(", suspect: {why}"),
-            _ => String::new(),
-        };
         self.line(&format!(
-            "trial {} {}: {}{time}{verdict}{why}",
-            row.variant, row.repetition, row.status
+            "trial {} {}: {}{time}{}",
+            row.variant,
+            row.repetition,
+            row.status,
+            reasons(row)
         ));
         self.bar.inc(1);
     }
@@ -137,6 +135,17 @@ impl Progress {
     pub fn end(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Why a trial is not ok, and then why it may be doubted: the machine is seldom the cause.
+fn reasons(row: &TrialRow) -> String {
+    let cause = row.reason.as_ref().map_or(String::new(), |why| format!(": {why}"));
+    let doubt = match (row.verdict.as_deref(), &row.verdict_reason) {
+        (Some("suspect"), Some(why)) if cause.is_empty() => format!(", suspect: {why}"),
+        (Some("suspect"), Some(why)) => format!("\n  besides, suspect: {why}"),
+        _ => String::new(),
+    };
+    cause + &doubt
 }
 
 /// The serial line of a guest, at whose other end is a terminal of this width.
@@ -204,6 +213,19 @@ impl Drop for TrialBar<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cause_of_a_failure_comes_first() {
+        let mut row = TrialRow {
+            reason: Some("announce failed".into()),
+            verdict: Some("suspect".into()),
+            verdict_reason: Some("the machine stood still".into()),
+            ..TrialRow::default()
+        };
+        assert_eq!(reasons(&row), ": announce failed\n  besides, suspect: the machine stood still");
+        row.reason = None;
+        assert_eq!(reasons(&row), ", suspect: the machine stood still");
+    }
 
     #[test]
     fn the_bar_shows_the_oldest_and_how_many_there_are() {

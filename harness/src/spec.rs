@@ -4,6 +4,7 @@
 //! The doc comments here become the descriptions in `schema.json`.
 
 mod attack;
+mod documents;
 mod hint;
 mod load;
 mod machine;
@@ -15,10 +16,11 @@ mod step;
 mod trace;
 
 pub use attack::{Attack, Attacked, Search};
+pub use documents::{Documents, load_all};
 pub use hint::known;
 pub use load::{
-    Document, Documents, Format, Location, Problem, Purpose, SpecError, Step as PathStep, load_all,
-    load_experiment, load_topology, parse,
+    Document, Format, Location, Problem, Purpose, SpecError, Step as PathStep, load_experiment,
+    load_topology, parse,
 };
 pub use machine::{Dns, Publish, Relocate};
 pub use named::Named;

@@ -4,6 +4,7 @@ use super::Comparison;
 use crate::{
     figure::{
         Figure,
+        rows::{mean_in_words, shown},
         strip::{Row, Strip},
     },
     input::Input,
@@ -14,9 +15,6 @@ use crate::{
 use limosa_record::row::ComparisonRow;
 use maud::{Markup, html};
 
-/// Rows of a figure.
-const MOST_ROWS: usize = 24;
-
 pub(super) fn page(comparison: &Comparison, inputs: &[Input]) -> String {
     let title = format!("{} runs side by side", comparison.runs.len());
     let felt: Vec<_> = comparison
@@ -26,9 +24,10 @@ pub(super) fn page(comparison: &Comparison, inputs: &[Input]) -> String {
         // What is the same in every trial of both runs is no news.
         .filter(|r| {
             let ends = [r.baseline_ci95_low, r.baseline_ci95_high, r.ci95_low, r.ci95_high];
-            let same =
-                |end: &Option<f64>| end.is_some_and(|v| (v - r.mean).abs() <= 1e-9 * v.abs());
-            !ends.iter().all(same)
+            let same = |v: f64| (v - r.mean).abs() <= 1e-9 * v.abs();
+            // Too few trials for an interval have their means.
+            let none = ends.iter().all(Option::is_none) && same(r.baseline_mean);
+            !none && !ends.iter().all(|end| end.is_some_and(same))
         })
         .collect();
     let figures =
@@ -46,8 +45,8 @@ pub(super) fn page(comparison: &Comparison, inputs: &[Input]) -> String {
         @else {
             (table(&felt))
             p.note {
-                "Means over the trials that are ok, with 95 % bootstrap intervals; the interval of the "
-                "difference resamples each run on its own. With it around 0 no difference is seen, which "
+                "Means over the trials that are ok, with 95 % bootstrap intervals where there are five trials or more; "
+                "the interval of the difference resamples each run on its own. With it around 0 no difference is seen, which "
                 "is not to say that there is none. Left out: what is the same in all trials. All metrics are in " a href="comparison.csv" { "comparison.csv" } "."
             }
         }
@@ -126,11 +125,11 @@ fn figure(comparison: &Comparison, inputs: &[Input], metric: &str, x_name: &str)
             }
         }
     }
-    rows.truncate(MOST_ROWS);
     if rows.is_empty() {
         return None;
     }
-    let svg = Strip { title: x_name, x_name, point: "trial", from_zero: true, rows }.svg();
-    let caption = "Every trial of the runs, with the mean and its 95 % bootstrap interval below.";
-    Some(Figure::new(format!("comparison-{metric}.svg"), svg, caption.into()))
+    let (rows, left_out) = shown(rows);
+    let caption = format!("Every trial of the runs. {}{left_out}", mean_in_words(&rows));
+    let strip = Strip { title: x_name, x_name, point: "trial", from_zero: true, rows };
+    Some(strip.figure(format!("comparison-{metric}.svg"), caption))
 }

@@ -5,13 +5,16 @@
 //! the addresses stand there.
 
 use super::{
-    BAND, BLUE, Figure, GREEN, INK, MUTED, ORANGE, SKY, VERMILION, WIDTH, label,
+    BAND, BLUE, Figure, GREEN, INK, MUTED, ORANGE, SKY, VERMILION, WIDTH,
+    data::{Data, cell},
+    label,
     svg::{Anchor, Scale, Sign, Stroke, Svg, key, tick, x_axis},
     width,
 };
 use crate::{
     input::Input,
     lane::{Lane, Lanes, Moment, Piece, Span},
+    number,
 };
 
 const HEAD: f64 = 30.0;
@@ -39,9 +42,36 @@ pub(crate) fn figures(input: &Input, variants: &[String]) -> Vec<Figure> {
             );
         }
         let file = super::file_name("lanes", variants, variant);
-        Some(Figure::new(file, draw(&lanes, variant), caption))
+        if lanes.left_out > 0 {
+            caption += &format!(
+                " Not drawn: {}, for want of room.",
+                number::count(lanes.left_out, "thing")
+            );
+        }
+        Some(Figure::new(file, draw(&lanes, variant), data(&lanes), caption))
     };
     variants.iter().filter_map(figure).collect()
+}
+
+fn data(lanes: &Lanes) -> Data {
+    let mut data = Data::new(["lane", "what", "text", "from_s", "to_s"]);
+    for lane in &lanes.lanes {
+        for s in &lane.spans {
+            let what = match s.piece {
+                Piece::Path => "path",
+                Piece::Connection => "connection",
+                Piece::Stall => "stall",
+                Piece::Step => "step",
+            };
+            let (from, to) = (cell(s.from_s), cell(s.to_s));
+            data.row([lane.name.clone(), what.into(), s.text.clone(), from, to]);
+        }
+        for m in &lane.moments {
+            let (what, at) = (if m.probe { "probe" } else { "moment" }, cell(m.at_s));
+            data.row([lane.name.clone(), what.into(), m.text.clone(), at.clone(), at]);
+        }
+    }
+    data
 }
 
 fn draw(lanes: &Lanes, variant: &str) -> String {

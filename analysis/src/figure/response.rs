@@ -5,6 +5,7 @@
 
 use super::{
     BAND, BLUE, Figure, GREEN, INK, MUTED, VERMILION, WIDTH,
+    data::{Data, cell, optional},
     svg::{Anchor, Scale, Sign, Stroke, Svg, key, tick, x_axis, y_axis},
 };
 use crate::{
@@ -53,7 +54,9 @@ pub(crate) fn with_model(comparisons: &[Comparison]) -> Vec<Figure> {
 
 fn model_figure(n: usize, group: &[&Comparison]) -> Figure {
     let p = &group[0].parameters;
-    let svg = draw_model(group);
+    let y = y_of(group);
+    let dots: Vec<Vec<(f64, f64)>> = group.iter().map(|c| dots(c, y)).collect();
+    let svg = draw_model(group, &dots, y);
     let mut text = format!(
         "Response time of a request by when in the migration it was sent; r_old = {} s, r_new = {} s, \
          s = {} s, t' = {} s. Dots: requests; bars: mean of each tenth of the migration with its 99 % \
@@ -78,29 +81,69 @@ fn model_figure(n: usize, group: &[&Comparison]) -> Figure {
             number::percent(difference)
         );
     }
-    Figure::new(format!("response-model-{n}.svg"), svg, text)
+    let all = || group.iter().flat_map(|c| &c.requests);
+    let above = all().filter(|(_, r)| !y.holds(*r)).count();
+    let drawn: usize = dots.iter().map(Vec::len).sum();
+    if drawn + above < all().count() {
+        text += &format!(" Of the requests {drawn} are drawn, evenly chosen.");
+    }
+    if above > 0 {
+        text += &format!(" {} took longer than the axis shows.", number::count(above, "request"));
+    }
+    let data = data_of_model(group, &dots);
+    Figure::new(format!("response-model-{n}.svg"), svg, data, text)
 }
 
-fn draw_model(group: &[&Comparison]) -> String {
+fn y_of(group: &[&Comparison]) -> Scale {
+    let p = &group[0].parameters;
+    let modelled = p.r_old_s.max(p.r_new_s + p.s_s);
+    let means = group.iter().flat_map(|c| &c.rows).filter_map(|r| r.ci99_high_s.or(r.mean_s));
+    let top = means.fold(modelled, f64::max) * 1.15;
+    Scale { from: 0.0, to: top.min(LONGEST_S), start: HEAD + PLOT, end: HEAD }
+}
+
+/// Requests that are drawn: not more than can be seen, and none above the axis.
+fn dots(c: &Comparison, y: Scale) -> Vec<(f64, f64)> {
+    let step = c.requests.len().div_ceil(MOST_DOTS).max(1);
+    c.requests.iter().step_by(step).filter(|(_, r)| y.holds(*r)).copied().collect()
+}
+
+fn data_of_model(group: &[&Comparison], dots: &[Vec<(f64, f64)>]) -> Data {
+    let header = ["variant", "what", "t_s", "response_s", "ci99_low_s", "ci99_high_s"];
+    let mut data = Data::new(header);
+    for (c, dots) in group.iter().zip(dots) {
+        let mut put = |what: &str, (t, response): (f64, f64), ends: [Option<f64>; 2]| {
+            let ends = ends.map(optional);
+            data.row(
+                [c.variant.clone(), what.into(), cell(t), cell(response)].into_iter().chain(ends),
+            );
+        };
+        dots.iter().for_each(|dot| put("request", *dot, [None, None]));
+        for row in c.rows.iter().filter(|r| r.part != "all") {
+            let middle = (row.from_s + row.to_s) / 2.0;
+            if let Some(mean) = row.mean_s {
+                put("mean of a part", (middle, mean), [row.ci99_low_s, row.ci99_high_s]);
+            }
+        }
+        curve(&c.parameters).into_iter().flatten().for_each(|at| put("model", at, [None, None]));
+    }
+    data
+}
+
+fn draw_model(group: &[&Comparison], dots: &[Vec<(f64, f64)>], y: Scale) -> String {
     let p = &group[0].parameters;
     let bottom = HEAD + PLOT;
     let mut svg = Svg::new(bottom + FOOT);
     let x = Scale { from: 0.0, to: p.push_s, start: LEFT, end: f64::from(WIDTH) - RIGHT };
-    let modelled = p.r_old_s.max(p.r_new_s + p.s_s);
-    let means = group.iter().flat_map(|c| &c.rows).filter_map(|r| r.ci99_high_s.or(r.mean_s));
-    let top = means.fold(modelled, f64::max) * 1.15;
-    let y = Scale { from: 0.0, to: top.min(LONGEST_S), start: bottom, end: HEAD };
     if group.iter().any(|c| c.parameters.scheme == Scheme::PostCopy) {
         svg.rect((x.px(0.0), HEAD), (x.px(p.r_new_s), bottom), BAND, "");
     }
     y_axis(&mut svg, x, y, "response time (s)", 6);
     x_axis(&mut svg, x, bottom, "time since the start of the migration (s)", 12, None);
-    for c in group {
-        let step = c.requests.len().div_ceil(MOST_DOTS).max(1);
-        let shown = c.requests.iter().step_by(step).filter(|(_, r)| y.holds(*r));
+    for (c, shown) in group.iter().zip(dots) {
         let opacity = if c.requests.len() > 400 { 0.22 } else { 0.4 };
         svg.dots(
-            shown.map(|(t, r)| (x.px(*t), y.px(*r))),
+            shown.iter().map(|(t, r)| (x.px(*t), y.px(*r))),
             1.7,
             color(c.parameters.scheme),
             opacity,
@@ -199,9 +242,14 @@ fn plain_figure(input: &Input, variants: &[String], variant: &str) -> Option<Fig
     served.sort_unstable();
     served.dedup();
     let step = requests.len().div_ceil(2 * MOST_DOTS).max(1);
+    let shown: Vec<_> = requests.iter().step_by(step).collect();
+    let mut data = Data::new(["what", "t_s", "response_s"]);
+    for (t, response, who) in &shown {
+        data.row([format!("answered by {who}").trim_end().into(), cell(*t), cell(*response)]);
+    }
     let mut entries = Vec::new();
     for (who, paint) in served.iter().zip([BLUE, VERMILION, GREEN, MUTED].into_iter().cycle()) {
-        let theirs = requests.iter().step_by(step).filter(|r| r.2 == *who);
+        let theirs = shown.iter().filter(|r| r.2 == *who);
         svg.dots(theirs.map(|r| (x.px(r.0), y.px(r.1))), 2.0, paint, 0.5);
         let name = if who.is_empty() { "request" } else { who };
         entries.push((Sign::Dot(paint, ""), format!("answered by {}", super::label(name, 24))));
@@ -211,6 +259,7 @@ fn plain_figure(input: &Input, variants: &[String], variant: &str) -> Option<Fig
     for r in failed {
         bad += 1;
         if usable(r.t_s) && x.holds(r.t_s) && bad <= MOST_DOTS {
+            data.row([r.outcome.clone(), cell(r.t_s), String::new()]);
             let at = x.px(r.t_s);
             svg.line((at, bottom - 8.0), (at, bottom), Stroke::new(VERMILION, 1.5));
         }
@@ -225,11 +274,14 @@ fn plain_figure(input: &Input, variants: &[String], variant: &str) -> Option<Fig
         );
     }
     key(&mut svg, LEFT, 12.0, &entries);
-    let caption = format!(
+    let mut caption = format!(
         "Response time of {} of {variant} by when it was sent, all trials together; {} failed.",
         number::count(requests.len() + bad, "request"),
         bad
     );
+    if shown.len() < requests.len() {
+        caption += &format!(" Of the others {} are drawn, evenly chosen.", shown.len());
+    }
     let file = super::file_name("response", variants, variant);
-    Some(Figure::new(file, svg.finish(&format!("response times of {variant}")), caption))
+    Some(Figure::new(file, svg.finish(&format!("response times of {variant}")), data, caption))
 }

@@ -2,9 +2,11 @@
 
 use super::{
     Figure,
-    strip::{Row, Strip},
+    strip::{self, Row, Strip},
 };
-use crate::{input::Input, number, reference::Published, series::LONGEST_S, summary::Variant};
+use crate::{
+    input::Input, number, reference::Published, series::LONGEST_S, stats, summary::Variant,
+};
 use limosa_record::row::ClientRow;
 use std::collections::BTreeMap;
 
@@ -35,14 +37,15 @@ pub(crate) fn figures(input: &Input, variants: &[Variant]) -> Vec<Figure> {
             let name = v.name.clone();
             (!points.is_empty()).then_some(Row { name, points, published, wanted: None })
         };
-        let rows: Vec<_> = variants.iter().filter_map(row).take(MOST_ROWS).collect();
+        let rows: Vec<_> = variants.iter().filter_map(row).collect();
         if rows.is_empty() {
             return None;
         }
-        let caption = caption(what, &rows, sources(input, variants, metric));
+        let (rows, left_out) = shown(rows);
+        let caption = caption(what, &rows, sources(input, variants, metric)) + &left_out;
         let file = format!("{}.svg", metric.trim_end_matches("_s").replace('_', "-"));
-        let svg = Strip { title: x_name, x_name, point: "trial", from_zero: true, rows }.svg();
-        Some(Figure::new(file, svg, caption))
+        let strip = Strip { title: x_name, x_name, point: "trial", from_zero: true, rows };
+        Some(strip.figure(file, caption))
     };
     TIMES.into_iter().filter_map(one).chain(clients(input, variants)).chain(rtt(input)).collect()
 }
@@ -61,19 +64,21 @@ fn clients(input: &Input, variants: &[Variant]) -> Option<Figure> {
         let name = v.name.clone();
         (!points.is_empty()).then_some(Row { name, points, published: None, wanted: None })
     };
-    let rows: Vec<_> = variants.iter().filter_map(row).take(MOST_ROWS).collect();
+    let rows: Vec<_> = variants.iter().filter_map(row).collect();
     if rows.is_empty() {
         return None;
     }
+    let (rows, left_out) = shown(rows);
     let n = rows.iter().map(|r| r.points.len()).sum();
     let caption = format!(
         "Resume delay of each client, from the end of the restore to its next byte or answer; {} \
-         in all.",
-        number::count(n, "client")
+         in all. {}{left_out}",
+        number::count(n, "client"),
+        mean_in_words(&rows)
     );
     let (title, x_name) = ("resume delays of the clients", "resume delay (s)");
-    let svg = Strip { title, x_name, point: "client", from_zero: true, rows }.svg();
-    Some(Figure::new("resume-delay-of-clients.svg", svg, caption))
+    let strip = Strip { title, x_name, point: "client", from_zero: true, rows };
+    Some(strip.figure("resume-delay-of-clients.svg", caption))
 }
 
 fn points(input: &Input, variant: &str, metric: &str) -> Vec<(f64, bool)> {
@@ -107,9 +112,30 @@ fn sources(input: &Input, variants: &[Variant], metric: &str) -> Vec<String> {
     sources
 }
 
+/// As many rows as a figure has room for, and a sentence about the others.
+pub(crate) fn shown(mut rows: Vec<Row>) -> (Vec<Row>, String) {
+    let rest = rows.len().saturating_sub(MOST_ROWS);
+    rows.truncate(MOST_ROWS);
+    let told = format!(" Not drawn: {}, for want of room.", number::count(rest, "more row"));
+    (rows, if rest > 0 { told } else { String::new() })
+}
+
+/// What a row's diamond is, and its line if there are any.
+pub(crate) fn mean_in_words(rows: &[Row]) -> String {
+    let enough = |r: &Row| r.points.len() >= stats::FEWEST_FOR_AN_INTERVAL;
+    match (strip::has_interval(rows), rows.iter().all(enough)) {
+        (false, _) => "Diamond: mean.".into(),
+        (_, true) => "Diamond and line: mean with the 95 % bootstrap interval of the mean.".into(),
+        (_, false) => format!(
+            "Diamond and line: mean with the 95 % bootstrap interval of the mean; with fewer than {} \
+             values there is no interval.",
+            stats::FEWEST_FOR_AN_INTERVAL
+        ),
+    }
+}
+
 fn caption(what: &str, rows: &[Row], sources: Vec<String>) -> String {
-    let mut text =
-        format!("{what}. Diamond and line: mean with the 95 % bootstrap interval of the mean.");
+    let mut text = format!("{what}. {}", mean_in_words(rows));
     if rows.iter().any(|r| r.points.len() >= 5) {
         text += " Boxes: quartiles and median, whiskers to the 5th and 95th percentile.";
     }
@@ -127,10 +153,10 @@ fn rtt(input: &Input) -> Option<Figure> {
     if rows.is_empty() {
         rows = recorded_rtt(input);
     }
-    rows.truncate(MOST_ROWS);
     if rows.is_empty() {
         return None;
     }
+    let (mut rows, left_out) = shown(rows);
     let mut sources = Vec::new();
     let metrics = ["rtt_first_ms", "rtt_second_ms"];
     for (row, metric) in rows.iter_mut().zip(metrics) {
@@ -146,11 +172,10 @@ fn rtt(input: &Input) -> Option<Figure> {
     let what = format!(
         "{which} round trip over the idle network before each trial, per interface of the client"
     );
-    let caption = caption(&what, &rows, sources);
-    let x_name = "round trip (ms)";
-    let svg =
-        Strip { title: "round-trip times", x_name, point: "trial", from_zero: false, rows }.svg();
-    Some(Figure::new("rtt.svg", svg, caption))
+    let caption = caption(&what, &rows, sources) + &left_out;
+    let (title, x_name) = ("round-trip times", "round trip (ms)");
+    let strip = Strip { title, x_name, point: "trial", from_zero: false, rows };
+    Some(strip.figure("rtt.svg", caption))
 }
 
 fn drawable_ms(ms: &f64) -> bool {

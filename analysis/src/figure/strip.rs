@@ -2,10 +2,13 @@
 //!
 //! Output: points; below them a box from the first to the third quartile with the median and whiskers to
 //! the 5th and 95th percentile (after Tukey, "Exploratory Data Analysis", 1977, with these ends as in
-//! `summary.csv`), then the mean with its 95 % interval, then the published range in grey.
+//! `summary.csv`), then the mean, with its 95 % interval where there are enough values for one, then
+//! the published range in grey.
 
 use super::{
-    BLUE, FAINT, INK, MUTED, SKY, VERMILION, WIDTH, label,
+    BLUE, FAINT, Figure, INK, MUTED, SKY, VERMILION, WIDTH,
+    data::{Data, cell},
+    label,
     svg::{Anchor, Scale, Sign, Stroke, Svg, key, x_axis},
     width,
 };
@@ -21,6 +24,14 @@ const RIGHT: f64 = 172.0;
 const BOX: &str = "#d5eaf7";
 /// Quartiles of fewer values say nothing.
 const FEWEST_FOR_A_BOX: usize = 5;
+/// What a box and its whiskers show.
+const BOX_ENDS: [(&str, f64); 5] =
+    [("p05", 0.05), ("p25", 0.25), ("median", 0.5), ("p75", 0.75), ("p95", 0.95)];
+
+/// Whether there are enough values for an interval of their mean.
+pub(crate) fn has_interval(rows: &[Row]) -> bool {
+    rows.iter().any(|r| r.points.len() >= stats::FEWEST_FOR_AN_INTERVAL)
+}
 
 /// One row.
 pub(crate) struct Row {
@@ -45,7 +56,7 @@ pub(crate) struct Strip<'a> {
 }
 
 impl Strip<'_> {
-    pub(crate) fn svg(&self) -> String {
+    fn svg(&self) -> String {
         let bottom = HEAD + ROW * self.rows.len() as f64;
         let mut svg = Svg::new(bottom + FOOT);
         let names: Vec<_> = self.rows.iter().map(|r| label(&r.name, 30)).collect();
@@ -62,9 +73,48 @@ impl Strip<'_> {
             draw(&mut svg, row, y, x);
         }
         let column = f64::from(WIDTH) - 8.0;
-        svg.text(column, HEAD - 12.0, Anchor::End, MUTED, "mean [95 % interval]");
+        let heading = if has_interval(&self.rows) { "mean [95 % interval]" } else { "mean" };
+        svg.text(column, HEAD - 12.0, Anchor::End, MUTED, heading);
         self.key(&mut svg, left);
         svg.finish(self.title)
+    }
+
+    /// The figure with its numbers.
+    pub(crate) fn figure(&self, file: impl Into<String>, caption: String) -> Figure {
+        Figure::new(file, self.svg(), self.data(), caption)
+    }
+
+    /// Every value with what it is; what is computed from the points follows them.
+    fn data(&self) -> Data {
+        let mut data = Data::new(["row", "what", "value"]);
+        for row in &self.rows {
+            let mut put = |what: &str, value: Option<f64>| {
+                if let Some(value) = value {
+                    data.row([row.name.clone(), what.into(), cell(value)]);
+                }
+            };
+            for (value, suspect) in &row.points {
+                let what = if *suspect { "suspect" } else { "value" };
+                put(what, Some(*value));
+            }
+            let values: Vec<f64> = row.points.iter().map(|p| p.0).collect();
+            if values.len() >= FEWEST_FOR_A_BOX {
+                for (what, p) in BOX_ENDS {
+                    put(what, stats::quantile(&values, p));
+                }
+            }
+            put("mean", stats::mean(&values));
+            let (low, high) = stats::mean_ci95(&values).unzip();
+            put("ci95_low", low);
+            put("ci95_high", high);
+            if let Some((min, mean, max)) = row.published {
+                put("published_min", Some(min));
+                put("published_mean", Some(mean));
+                put("published_max", Some(max));
+            }
+            put("configured", row.wanted);
+        }
+        data
     }
 
     fn span(&self) -> (f64, f64) {
@@ -89,7 +139,8 @@ impl Strip<'_> {
         if any(|r| r.points.len() >= FEWEST_FOR_A_BOX) {
             entries.push((Sign::Bar(BOX), "quartiles".into()));
         }
-        entries.push((Sign::Line(Stroke::new(INK, 2.0)), "mean and interval".into()));
+        let mean = if has_interval(&self.rows) { "mean and interval" } else { "mean" };
+        entries.push((Sign::Line(Stroke::new(INK, 2.0)), mean.into()));
         if any(|r| r.published.is_some()) {
             entries.push((Sign::Bar(FAINT), "published".into()));
         }

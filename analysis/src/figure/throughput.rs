@@ -5,7 +5,9 @@
 //! second picture of the time around the migration; and the numbers that the pointer is told.
 
 use super::{
-    BAND, FAINT, Figure, INK, MUTED, PATHS, WIDTH, label,
+    BAND, FAINT, Figure, INK, MUTED, PATHS, WIDTH,
+    data::{Data, cell},
+    label,
     svg::{Anchor, Scale, Sign, Stroke, Svg, key, tick, x_axis, y_axis},
     width,
 };
@@ -36,7 +38,7 @@ pub(crate) struct Drawn {
 
 /// The figures of all variants that have throughput.
 pub(crate) fn figures(variants: &[String], drawn: &[Drawn], grid: &Grid) -> Vec<Figure> {
-    let top = |s: &Series| s.trials.iter().flatten().copied().fold(0.0, f64::max);
+    let top = |s: &Series| s.trials.iter().flat_map(|(_, line)| line).copied().fold(0.0, f64::max);
     let highest = drawn.iter().map(|d| top(&d.whole)).fold(0.0, f64::max) * 1.04;
     let pictures: usize = drawn.iter().map(|d| 1 + usize::from(d.zoom.is_some())).sum();
     let lines = (MOST_LINES / pictures.max(1)).max(3);
@@ -45,12 +47,15 @@ pub(crate) fn figures(variants: &[String], drawn: &[Drawn], grid: &Grid) -> Vec<
         let (svg, hover) = draw(&title, &d.whole, grid, highest, lines);
         let zoomed = d.zoom.as_ref().map(|(grid, series)| {
             let top = (top(series) * 1.04).max(highest);
-            draw(&format!("{title} around the migration"), series, grid, top, lines)
+            let title = format!("{title} around the migration");
+            let (svg, hover) = draw(&title, series, grid, top, lines);
+            ((svg, data(series, grid, lines)), hover)
         });
         let (zoom, zoom_hover) = zoomed.unzip();
         Figure {
             file: super::file_name("throughput", variants, &d.variant),
             svg,
+            data: data(&d.whole, grid, lines),
             caption: caption(&d.variant, &d.whole, grid, lines),
             zoom,
             hover: Some((hover, zoom_hover)),
@@ -116,7 +121,7 @@ fn draw(
     top: f64,
     most_lines: usize,
 ) -> (String, String) {
-    let (from, to) = (grid.from_s(), grid.from_s() + grid.span_s());
+    let (from, to) = (grid.start_s(), grid.start_s() + grid.span_s());
     let x = Scale { from, to, start: LEFT, end: f64::from(WIDTH) - RIGHT };
     let marks = place(&series.marks, x);
     let rows = marks.iter().filter_map(|m| m.row).max().map_or(0, |r| r + 1);
@@ -136,11 +141,8 @@ fn draw(
     }
     let middle = |(i, v): (usize, &f64)| (x.px(grid.middle_s(i)), y.px(*v));
     let points = |line: &[f64]| -> Vec<_> { line.iter().enumerate().map(middle).collect() };
-    if series.trials.len() > 1 {
-        let step = series.trials.len().div_ceil(most_lines);
-        let thin = series.trials.iter().step_by(step).map(|t| points(t));
-        svg.paths(thin, Stroke::new(FAINT, 1.0).faded(0.5));
-    }
+    let thin = thin(series, most_lines).map(|(_, line)| points(line));
+    svg.paths(thin, Stroke::new(FAINT, 1.0).faded(0.5));
     svg.path(&points(&series.total), Stroke::new(INK, 2.0));
     for ((_, line), (color, dash)) in paths(series) {
         svg.path(&points(line), Stroke::new(color, 2.0).dashed(dash));
@@ -153,6 +155,27 @@ fn draw(
     }
     key_of(&mut svg, series);
     (svg.finish(title), hover(series, grid, x, y))
+}
+
+/// Repetition and line of each trial that is drawn; one alone is the median.
+fn thin(series: &Series, most_lines: usize) -> impl Iterator<Item = &(u32, Vec<f64>)> {
+    let several = if series.trials.len() > 1 { series.trials.as_slice() } else { &[] };
+    several.iter().step_by(several.len().div_ceil(most_lines).max(1))
+}
+
+/// One row per bin, in Mbit/s.
+fn data(series: &Series, grid: &Grid, most_lines: usize) -> Data {
+    let mut lines = vec![(total_name(series).to_owned(), &series.total)];
+    lines.extend(paths(series).map(|((name, line), _)| (name.clone(), line)));
+    lines.extend(thin(series, most_lines).map(|(n, line)| (format!("trial {n}"), line)));
+    let names = lines.iter().map(|(name, _)| format!("{name} (Mbit/s)"));
+    let mut data = Data::new(["from_s".into(), "to_s".into()].into_iter().chain(names));
+    for bin in 0..grid.bins {
+        // A line ends with its last value above 0.
+        let values = lines.iter().map(|(_, line)| line.get(bin).copied().unwrap_or(0.0));
+        data.row(grid.ends_s(bin).into_iter().chain(values).map(cell));
+    }
+    data
 }
 
 /// A single path is the total.

@@ -1,38 +1,75 @@
 //! Files that may be missing, cut off or not what they should be.
 
 use crate::number;
+use csv::StringRecord;
+use limosa_record::read::plain_file;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::{fs, io, path::Path};
+use std::{borrow::Cow, io, path::Path};
 
 /// Larger files than this are not read: they are none of ours.
 const LARGEST_BYTES: u64 = 1 << 30;
+/// The same for files that are no tables.
+const LARGEST_PARSED_BYTES: u64 = 4 << 20;
 
-/// A file's bytes; `Ok(None)` when there is none.
-pub(super) fn bytes(path: &Path) -> Result<Option<Vec<u8>>, String> {
-    let cannot = |e: io::Error| format!("cannot be read: {e}");
-    match fs::metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(cannot(e)),
-        // A pipe or a device would never end.
-        Ok(found) if !found.is_file() => return Err("cannot be read: not a file".into()),
-        Ok(found) if found.len() > LARGEST_BYTES => return Err("cannot be read: too large".into()),
-        Ok(_) => {}
+/// A file's bytes; `Ok(None)` when there is none. The whole file at once: an error in the middle of
+/// reading could not be told from its end.
+pub(crate) fn bytes(path: &Path, most: u64) -> Result<Option<Vec<u8>>, String> {
+    match plain_file(path, most) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(format!("cannot be read: {e}")),
+        Ok(bytes) => Ok(Some(bytes)),
     }
-    // The whole file at once: an error in the middle of reading could not be told from its end.
-    fs::read(path).map(Some).map_err(cannot)
 }
 
 fn required(path: &Path, warnings: &mut Vec<String>) -> Option<Vec<u8>> {
-    let found = bytes(path).and_then(|bytes| bytes.ok_or_else(|| "missing".into()));
+    let found = bytes(path, LARGEST_BYTES).and_then(|bytes| bytes.ok_or_else(|| "missing".into()));
     found.map_err(|why| warnings.push(format!("{}: {why}", name(path)))).ok()
+}
+
+/// Longer cells and strings are cut: nobody reads them, and a page shows some of them many times.
+const LONGEST_TEXT: usize = 2000;
+
+/// The beginning of a text that is too long for a page, and how long it is.
+pub(crate) fn cut(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST_TEXT {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(LONGEST_TEXT);
+    format!("{}… ({} in all)", &text[..end], number::bytes(text.len() as f64)).into()
+}
+
+fn shortened(record: StringRecord) -> StringRecord {
+    match record.iter().any(|cell| cell.len() > LONGEST_TEXT) {
+        true => record.iter().map(|cell| cut(cell).into_owned()).collect(),
+        false => record,
+    }
+}
+
+/// The same value with shorter strings and names.
+fn shortened_json(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(cut(&text).into_owned()),
+        Value::Array(items) => items.into_iter().map(shortened_json).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (cut(&name).into_owned(), shortened_json(value)))
+            .collect(),
+        other => other,
+    }
 }
 
 /// The rows of a file that every run has.
 pub(super) fn rows<T: DeserializeOwned>(path: &Path, warnings: &mut Vec<String>) -> Vec<T> {
     let Some(bytes) = required(path, warnings) else { return Vec::new() };
-    let rows = csv::Reader::from_reader(bytes.as_slice()).into_deserialize();
-    collect(path, rows.map(|row| row.map_err(|e| e.to_string())), warnings)
+    let mut reader = csv::Reader::from_reader(bytes.as_slice());
+    // A header that cannot be read is told by the first row.
+    let header = reader.headers().cloned().unwrap_or_default();
+    let row = |record: csv::Result<StringRecord>| {
+        let record = record.map(shortened).map_err(|e| e.to_string())?;
+        record.deserialize(Some(&header)).map_err(|e| e.to_string())
+    };
+    collect(path, reader.into_records().map(row), warnings)
 }
 
 /// The rows of a file that some runs have.
@@ -40,7 +77,7 @@ pub(super) fn optional_rows<T: DeserializeOwned>(
     path: &Path,
     warnings: &mut Vec<String>,
 ) -> Vec<T> {
-    if fs::symlink_metadata(path).is_err() { Vec::new() } else { rows(path, warnings) }
+    if path.symlink_metadata().is_err() { Vec::new() } else { rows(path, warnings) }
 }
 
 /// The rows that can be read; the others are counted in a warning.
@@ -72,12 +109,14 @@ pub(super) fn collect<T>(
 pub(super) fn table(
     path: &Path,
     warnings: &mut Vec<String>,
-) -> Option<(csv::StringRecord, Vec<Result<csv::StringRecord, String>>)> {
+) -> Option<(StringRecord, Vec<Result<StringRecord, String>>)> {
     let bytes = required(path, warnings)?;
     let mut reader = csv::Reader::from_reader(bytes.as_slice());
     match reader.headers().cloned() {
         Ok(header) => {
-            Some((header, reader.into_records().map(|r| r.map_err(|e| e.to_string())).collect()))
+            let records = reader.into_records();
+            let records = records.map(|r| r.map(shortened).map_err(|e| e.to_string()));
+            Some((header, records.collect()))
         }
         Err(e) => {
             warnings.push(format!("{}: {e}", name(path)));
@@ -88,7 +127,7 @@ pub(super) fn table(
 
 pub(super) fn json(path: &Path, warnings: &mut Vec<String>) -> Value {
     let Some(bytes) = required(path, warnings) else { return Value::Null };
-    serde_json::from_slice(&bytes).unwrap_or_else(|e| {
+    serde_json::from_slice(&bytes).map(shortened_json).unwrap_or_else(|e| {
         warnings.push(format!("{}: not JSON: {e}", name(path)));
         Value::Null
     })
@@ -100,7 +139,7 @@ pub(super) fn optional<T>(
     warnings: &mut Vec<String>,
     parse: impl FnOnce(&[u8]) -> anyhow::Result<T>,
 ) -> Option<T> {
-    let parsed = match bytes(path) {
+    let parsed = match bytes(path, LARGEST_PARSED_BYTES) {
         Ok(bytes) => parse(&bytes?).map_err(|e| format!("{e:#}")),
         Err(why) => Err(why),
     };
@@ -115,6 +154,7 @@ pub(super) fn name(path: &Path) -> String {
 mod tests {
     use super::*;
     use limosa_record::row::ThroughputRow;
+    use std::fs;
 
     #[test]
     fn a_truncated_file_gives_its_whole_rows() {
@@ -126,6 +166,22 @@ mod tests {
         let mut warnings = Vec::new();
         assert_eq!(rows::<ThroughputRow>(&path, &mut warnings).len(), 1);
         assert!(warnings[0].starts_with("throughput.csv: 1 row left out"), "{warnings:?}");
+    }
+
+    /// A cell of 5 MB once made a page of 20 MB.
+    #[test]
+    fn regression_long_cells_and_strings_are_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let (long, path) = ("ü".repeat(2_500_000), folder.path().join("throughput.csv"));
+        let header = "variant,repetition,path,t_s,interval_s,bytes";
+        fs::write(&path, format!("{header}\n{long},1,eth0,0,0.1,5\n")).unwrap();
+        let mut warnings = Vec::new();
+        let rows = rows::<ThroughputRow>(&path, &mut warnings);
+        assert!(rows[0].variant.len() < 2100 && rows[0].variant.ends_with("… (5 MB in all)"));
+        assert_eq!((rows[0].bytes, warnings.len()), (5, 0));
+        let path = folder.path().join("manifest.json");
+        fs::write(&path, format!("{{\"{long}\": [\"{long}\"]}}")).unwrap();
+        assert!(json(&path, &mut warnings).to_string().len() < 5000);
     }
 
     #[test]

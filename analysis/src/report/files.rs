@@ -19,7 +19,9 @@ const TRIALS: &[Column] = &[
     ),
     (
         "checkpoint_s, transfer_s, restore_s",
-        "the parts of the downtime; transfer_s also of a copy without a migration",
+        "the parts of the downtime, transfer_s being whatever lies between the other two: files on their \
+         way or a wait that the timeline asks for; also the time of a copy without a migration, and \
+         from the start of a handover to its end",
     ),
     ("image_bytes", "size of the checkpoint's image files"),
     ("reconnects", "new connections that the client had to make"),
@@ -117,7 +119,7 @@ const SUMMARY: &[Column] = &[
     ("variant, metric, n", "a number per trial over the n ok trials that have it"),
     ("mean, median, min, max", "as they say"),
     ("p05, p95", "5th and 95th percentile, type 7"),
-    ("ci95_low, ci95_high", "95 % percentile-bootstrap interval of the mean; empty below n = 2"),
+    ("ci95_low, ci95_high", "95 % percentile-bootstrap interval of the mean; empty below n = 5"),
     (
         "baseline",
         "in rows of differences the variant that is subtracted, trial by trial of a repetition",
@@ -129,7 +131,10 @@ const SUMMARY: &[Column] = &[
 const MODEL: &[Column] = &[
     ("variant, scheme, part", "0 before the new server can answer, tenths 1 to 10 after that, all"),
     ("from_s, to_s, n", "times since the start of the migration; answered requests sent between"),
-    ("mean_s, ci99_low_s, ci99_high_s", "mean response time and its 99 % bootstrap interval"),
+    (
+        "mean_s, ci99_low_s, ci99_high_s",
+        "mean response time and its 99 % bootstrap interval, empty below n = 5",
+    ),
     ("model_s, inside, difference_ratio", "the model's mean at the same times beside it"),
 ];
 
@@ -151,10 +156,11 @@ const TABLES: [(&str, &str, &[Column]); 8] = [
     ("model.csv", "measured response times beside the model, where there is one", MODEL),
 ];
 
-const OTHERS: [Column; 4] = [
+const OTHERS: [Column; 5] = [
     ("manifest.json", "versions, machine, seeds, settings"),
     ("experiment.yaml, topology.yaml, plan.json", "what the user wrote, and everything resolved"),
     ("figures/*.svg", "the figures of this page"),
+    ("figures/*.csv", "the numbers that each of them is drawn from"),
     ("trials/<variant>/<repetition>/", "one folder per attempt: logs, node rows, captures"),
 ];
 

@@ -63,6 +63,7 @@ pub(super) fn headline(analysis: &Analysis) -> Markup {
     let without = turnaround && any(|l| l.without.is_some());
     let with = turnaround && any(|l| l.with.is_some());
     let costs = any(|l| l.excess.is_some());
+    let intervals = analysis.excesses.iter().any(|e| e.ci95_s.is_some());
     let published = any(|l| l.excess.is_some_and(|e| e.reference_s.is_some()));
     let columns: Vec<_> = COLUMNS
         .iter()
@@ -81,7 +82,7 @@ pub(super) fn headline(analysis: &Analysis) -> Markup {
                     th.num { "trials" small { "ok of all" } }
                     @if without { th.num.keep { "turnaround (s)" small { "without migration" } } }
                     @if with { th.num.keep { "turnaround (s)" small { "with migration" } } }
-                    @if costs { th.num.keep { "the migration costs (s)" small { "95 % interval" } } }
+                    @if costs { th.num.keep { "difference (s)" small { "with − without a migration" } @if intervals { small { "95 % interval" } } } }
                     @if published { th.num { "published (s)" small { "the same difference" } } }
                     @for (heading, ..) in &columns { th.num { (heading) } }
                 } }
@@ -103,8 +104,8 @@ pub(super) fn headline(analysis: &Analysis) -> Markup {
             } }
             p.note {
                 "Means over the trials that are ok, suspect ones included"
-                @if costs { "; the cost is the mean difference between trials of the same repetition" }
-                ". Intervals are 95 % bootstrap intervals of these means. “–”: no value."
+                @if costs { "; the difference is the mean of those between trials of the same repetition" }
+                ". Intervals are 95 % bootstrap intervals of these means; fewer than five values have none. “–”: no value."
             }
         }
     }

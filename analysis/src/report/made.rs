@@ -2,23 +2,27 @@
 //!
 //! The manifest and the plan are read for what they happen to hold; nothing in them is required.
 
-use crate::{input::Input, number};
+use crate::{
+    input::{Input, bytes, cut},
+    number,
+};
 use maud::{Markup, html};
 use serde_json::Value;
-use std::fs;
 
 /// Lines of the manifest that are shown; the file itself holds the rest.
 const MOST_LINES: usize = 60;
 /// Larger files are linked, not shown.
 const LARGEST_SHOWN: u64 = 150_000;
+/// Larger experiments are not ours.
+const LARGEST_READ: u64 = 4 << 20;
 
 /// The words that repeat this run, in its own folder.
 fn command(input: &Input) -> String {
     let mut words = vec!["limosa run experiment.yaml".to_owned()];
     let planned = input.plan.get("variants").and_then(Value::as_object);
     let repetitions = input.plan.pointer("/experiment/repetitions").and_then(Value::as_u64);
-    let text = fs::read_to_string(input.root.join("experiment.yaml")).unwrap_or_default();
-    let written: Value = serde_yaml::from_str(&text).unwrap_or_default();
+    let text = bytes(&input.root.join("experiment.yaml"), LARGEST_READ).ok().flatten();
+    let written: Value = serde_yaml::from_slice(&text.unwrap_or_default()).unwrap_or_default();
     // What was asked for on the command line is in the plan and not in the experiment.
     if let Some(n) =
         repetitions.filter(|n| written.get("repetitions").and_then(Value::as_u64) != Some(*n))
@@ -35,7 +39,7 @@ fn command(input: &Input) -> String {
     if input.manifest.pointer("/machine/where").and_then(Value::as_str) == Some("guest") {
         words.push("--on guest".into());
     }
-    words.join(" ")
+    cut(&words.join(" ")).into_owned()
 }
 
 pub(super) fn again(input: &Input) -> Markup {
@@ -43,7 +47,7 @@ pub(super) fn again(input: &Input) -> Markup {
         Some(Value::String(command)) => Some(command.clone()),
         Some(Value::Array(words)) => {
             let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
-            Some(words.join(" "))
+            Some(cut(&words.join(" ")).into_owned())
         }
         _ => None,
     };
@@ -105,9 +109,8 @@ pub(super) fn sources(input: &Input) -> Markup {
     html! {
         @for (file, what) in files {
             @let path = input.root.join(file);
-            @if let Ok(found) = fs::metadata(&path) {
-                @if found.is_file() && found.len() <= LARGEST_SHOWN {
-                    @let bytes = fs::read(&path).unwrap_or_default();
+            @if path.exists() {
+                @if let Ok(Some(bytes)) = bytes(&path, LARGEST_SHOWN) {
                     details { summary { (file) ", " (what) } pre { (String::from_utf8_lossy(&bytes)) } }
                 } @else {
                     p { a href=(file) { (file) } ", " (what) }

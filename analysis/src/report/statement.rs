@@ -3,7 +3,11 @@
 //! The manifest and the plan are read for what they happen to hold; nothing in them is required.
 
 use super::leaves;
-use crate::{Analysis, input::Input, number};
+use crate::{
+    Analysis,
+    input::{Input, cut},
+    number,
+};
 use maud::{Markup, html};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -21,8 +25,7 @@ pub(super) fn statement(input: &Input, analysis: &Analysis) -> Markup {
     html! {
         @if let Some(description) = description { p.sub { (description) } }
         p {
-            (number::count(input.trials.len(), "trial")) " of "
-            (number::count(analysis.variants.len(), "variant"))
+            (trials(input)) " of " (number::count(analysis.variants.len(), "variant"))
             @if let Some(topology) = topology(input) { " in the topology " (topology) }
             ". " (schemes(input)) (workload(input)) (outcome(input))
             @if let (Some(first), Some(last)) = (started.first(), started.last()) {
@@ -33,6 +36,15 @@ pub(super) fn statement(input: &Input, analysis: &Analysis) -> Markup {
                 "Machine: " (machine) "."
             }
         }
+    }
+}
+
+/// How many there are, and of how many if some are missing.
+pub(super) fn trials(input: &Input) -> String {
+    let there = input.trials.len();
+    match input.planned().filter(|planned| *planned > there) {
+        Some(planned) => format!("{there} of {}", number::count(planned, "trial")),
+        None => number::count(there, "trial"),
     }
 }
 
@@ -53,7 +65,10 @@ fn topology(input: &Input) -> Option<String> {
 }
 
 fn schemes(input: &Input) -> String {
-    let sorted = |values: BTreeSet<&str>| values.into_iter().collect::<Vec<_>>().join(", ");
+    let sorted = |values: BTreeSet<&str>| {
+        let words: Vec<_> = values.into_iter().collect();
+        cut(&words.join(", ")).into_owned()
+    };
     let schemes: BTreeSet<_> =
         input.trials.iter().map(|t| t.row.scheme.as_str()).filter(|s| !s.is_empty()).collect();
     if schemes.is_empty() {

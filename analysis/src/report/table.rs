@@ -27,6 +27,11 @@ pub(super) fn variants(analysis: &Analysis) -> Markup {
         .collect();
     let turnaround = analysis.variants.iter().any(|v| v.turnaround.is_some());
     let references = analysis.variants.iter().any(|v| v.reference.is_some());
+    let intervals = analysis
+        .variants
+        .iter()
+        .filter_map(|v| v.turnaround.as_ref())
+        .any(|t| t.ci95_low.is_some());
     let doubted = analysis.variants.iter().any(|v| v.suspect > 0);
     html! {
         @if !analysis.variants.is_empty() {
@@ -35,7 +40,7 @@ pub(super) fn variants(analysis: &Analysis) -> Markup {
                 thead { tr {
                     th { "variant" }
                     th.num { "trials" small { "ok / failed / suspect" } }
-                    @if turnaround { th.num { "turnaround (s)" small { "mean [min–max]" } small { "95 % interval" } } }
+                    @if turnaround { th.num { "turnaround (s)" small { "mean [min–max]" } @if intervals { small { "95 % interval" } } } }
                     @if turnaround && doubted { th.num { "without suspect" small { "mean (n)" } } }
                     @if references { th.num { "published (s)" small { "mean [min–max]" } } }
                     @for (heading, ..) in &columns { th.num { (heading) } }
@@ -57,7 +62,7 @@ pub(super) fn variants(analysis: &Analysis) -> Markup {
                 } } }
             } }
             p.note {
-                "Means over the trials with status ok. Every metric with its quantiles, with and without "
+                "Means over the trials with status ok; fewer than five have no interval. Every metric with its quantiles, with and without "
                 "failed and suspect trials, and the paired differences between variants are in "
                 a href="summary.csv" { "summary.csv" } "."
             }

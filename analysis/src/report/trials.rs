@@ -1,5 +1,6 @@
 //! Every trial: what went wrong with it if anything did, its verdict, and links to what it left.
 
+use super::statement;
 use crate::{
     input::{Input, Trial, is_below},
     number,
@@ -9,6 +10,10 @@ use std::{fs, path::Path};
 
 /// Trials that are shown without a click.
 const OPEN: usize = 120;
+/// Trials that are listed; all are in trials.csv.
+const MOST_LISTED: usize = 2000;
+/// Trials that are listed with what went wrong with them.
+const MOST_PROBLEMS: usize = 400;
 /// Links of one trial.
 const MOST_LINKS: usize = 8;
 /// Folders below a trial's that are looked into.
@@ -30,13 +35,13 @@ pub(super) fn problems(input: &Input) -> Markup {
                     th { "variant" } th.num { "repetition" } th { "status" } th { "reason" }
                     th { "folder" }
                 } }
-                tbody { @for (trial, superseded) in rows { tr {
+                tbody { @for (trial, superseded) in rows.iter().take(MOST_PROBLEMS) { tr {
                     @let r = &trial.row;
                     th { (r.variant) }
                     td.num { (r.repetition) }
                     td {
                         (verdict(trial))
-                        @if superseded { small { "run again later" } }
+                        @if *superseded { small { "run again later" } }
                     }
                     td {
                         @for reason in [&r.reason, &r.verdict_reason].into_iter().flatten() {
@@ -46,7 +51,16 @@ pub(super) fn problems(input: &Input) -> Markup {
                     td { (link(&r.folder, &r.folder)) }
                 } } }
             } }
+            (more(rows.len(), MOST_PROBLEMS))
         }
+    }
+}
+
+/// Where the rows are that are not listed.
+fn more(all: usize, listed: usize) -> Markup {
+    let rest = all.saturating_sub(listed);
+    html! {
+        @if rest > 0 { p.note { (number::count(rest, "more trial")) " in " a href="trials.csv" { "trials.csv" } "." } }
     }
 }
 
@@ -87,14 +101,14 @@ pub(super) fn every(input: &Input) -> Markup {
         @if n > 0 {
             h2 { "Every trial" }
             details open[n <= OPEN] {
-                summary { (number::count(n, "trial")) ", each with its verdict and its logs" }
+                summary { (statement::trials(input)) ", each with its verdict and its logs" }
                 div.scroll { table {
                     thead { tr {
                         th { "variant" } th.num { "repetition" } th { "verdict" }
                         @for (heading, _) in &columns { th.num { (heading) } }
                         th.num { "seed" } th { "left behind" }
                     } }
-                    tbody { @for t in &input.trials { tr {
+                    tbody { @for t in input.trials.iter().take(MOST_LISTED) { tr {
                         td { (t.row.variant) }
                         td.num { (t.row.repetition) }
                         td { (verdict(t)) }
@@ -103,6 +117,7 @@ pub(super) fn every(input: &Input) -> Markup {
                         td { (links(input, t, n)) }
                     } } }
                 } }
+                (more(n, MOST_LISTED))
             }
         }
     }

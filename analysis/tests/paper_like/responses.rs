@@ -4,7 +4,7 @@
 use super::Noise;
 use limosa_record::{
     dir::RunDir,
-    row::{RequestRow, RowFile, TrialRow},
+    row::{EventRow, RequestRow, RowFile, ThroughputRow, TrialRow},
 };
 use serde_json::json;
 use std::{fs, io};
@@ -27,15 +27,6 @@ const VARIANTS: [(&str, &str, f64, f64); 8] = [
 /// Writes the run directory.
 pub(crate) fn write(run: &RunDir) -> io::Result<()> {
     fs::create_dir_all(run.root())?;
-    // Such a run has these too, with little in them that is of interest here.
-    fs::write(
-        run.throughput(),
-        "variant,repetition,path,t_s,interval_s,bytes\ndual-path-far,1,eth0,0,1,0\n",
-    )?;
-    fs::write(
-        run.events(),
-        "variant,repetition,source,event,detail,planned_ns,started_ns,done_ns\ndual-path-far,1,client,connected,,,0,0\n",
-    )?;
     fs::write(run.plan(), json!({"experiment": {"name": "responses"}}).to_string())?;
     fs::write(run.manifest(), json!({"limosa": "0.1.0"}).to_string())?;
     responses(run, 2600)
@@ -49,6 +40,9 @@ pub(crate) fn write_few(run: &RunDir) -> io::Result<()> {
 fn responses(run: &RunDir, requests_each: u32) -> io::Result<()> {
     let mut trials = RowFile::append(&run.trials())?;
     let mut requests = csv::Writer::from_path(run.requests())?;
+    // Such a run has these too, with little in them that is of interest here.
+    let mut throughput = RowFile::append(&run.throughput())?;
+    let mut events = RowFile::append(&run.events())?;
     let mut model = serde_json::Map::new();
     for (i, (variant, scheme, r_old, s)) in VARIANTS.into_iter().enumerate() {
         let mut noise = Noise(i as u64 + 7);
@@ -83,6 +77,24 @@ fn responses(run: &RunDir, requests_each: u32) -> io::Result<()> {
             "scheme": scheme, "r_old_s": r_old, "r_new_s": R_NEW_S, "s_s": s, "push_s": PUSH_S, "start_s": START_S,
         });
         model.insert(variant.into(), parameters);
+        throughput.write(&ThroughputRow {
+            variant: variant.into(),
+            repetition: 1,
+            path: "eth0".into(),
+            t_s: 0.0,
+            interval_s: 1.0,
+            bytes: 0,
+        })?;
+        events.write(&EventRow {
+            variant: variant.into(),
+            repetition: 1,
+            source: "client".into(),
+            event: "connected".into(),
+            detail: String::new(),
+            planned_ns: None,
+            started_ns: 0,
+            done_ns: Some(0),
+        })?;
         trials.write(&TrialRow {
             experiment: "responses".into(),
             variant: variant.into(),

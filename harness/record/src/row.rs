@@ -57,8 +57,9 @@ pub struct TrialRow {
     pub resume_delay_s: Option<f64>,
     /// Duration of the checkpoint.
     pub checkpoint_s: Option<f64>,
-    /// From the end of the checkpoint to the start of the restore; without a migration from the
-    /// start of a transfer's programs to their end.
+    /// From the end of the checkpoint to the start of the restore, whether files travel meanwhile or
+    /// the timeline asks for a wait; in a handover from its start to its end; without a migration
+    /// from the start of a transfer's programs to their end.
     pub transfer_s: Option<f64>,
     /// Duration of the restore.
     pub restore_s: Option<f64>,

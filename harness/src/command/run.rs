@@ -12,7 +12,7 @@ use crate::{
     progress::Progress,
     run::{self, Ending, Jobs, Throttle},
     setup,
-    spec::{Documents, Links},
+    spec::{self, Documents, Links},
     trial::Host,
 };
 use anyhow::{Context, Result};

@@ -138,6 +138,6 @@ pub struct ComparisonRow {
     pub difference_ci95_low: Option<f64>,
     /// Upper end of it.
     pub difference_ci95_high: Option<f64>,
-    /// Whether that interval leaves out 0; empty below two trials each.
+    /// Whether that interval leaves out 0; empty below five trials each.
     pub differs: Option<bool>,
 }
