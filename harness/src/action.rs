@@ -84,18 +84,21 @@ impl Scene<'_> {
         found.with_context(|| format!("there is no node `{name}`"))
     }
 
-    /// Waits until a node ends that should not, and says which and how. The client may.
-    pub async fn early_end(&self, client: &str) -> String {
+    /// Waits until a node ends that should not, and says which and how.
+    pub async fn early_end(&self) -> String {
         loop {
             let nodes = self.nodes.borrow().clone();
-            let others = nodes.iter().filter(|n| n.name() != client).map(async |n| {
+            let ends = nodes.iter().map(async |n| {
                 let state = n.ended().await;
-                // An end that the timeline planned is no accident.
-                if n.was_killed() { std::future::pending().await } else { n.early_end(state) }
+                if n.is_accident(&state) {
+                    n.early_end(state)
+                } else {
+                    std::future::pending().await
+                }
             });
-            let mut others: FuturesUnordered<_> = others.collect();
+            let mut ends: FuturesUnordered<_> = ends.collect();
             tokio::select! {
-                Some(why) = others.next() => return why,
+                Some(why) = ends.next() => return why,
                 () = self.joined.notified() => {}
             }
         }

@@ -6,7 +6,10 @@
 use anyhow::Context;
 use limosa_record::dir::write_whole;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// The name in the server's certificate.
 pub const SERVER_NAME: &str = "server.limosa.test";
@@ -20,18 +23,24 @@ pub struct Certificates {
     pub certificate: PathBuf,
     /// The server's private key.
     pub private_key: PathBuf,
+    /// The folder with nothing but these three, under the names that programs of the QUIC interop
+    /// runner know: `ca.pem`, `cert.pem`, `priv.key`.
+    pub folder: PathBuf,
 }
 
-/// Makes all three in `folder`.
+/// Makes all three in the folder `certs` of `work`.
 ///
 /// # Errors
 /// When the files cannot be written.
-pub fn create(folder: &Path) -> anyhow::Result<Certificates> {
+pub fn create(work: &Path) -> anyhow::Result<Certificates> {
+    let folder = work.join("certs");
+    fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
     let (ca_pem, server_pem, key_pem) = sign().context("make the throw-away certificates")?;
     let files = Certificates {
         ca: folder.join("ca.pem"),
-        certificate: folder.join("server.pem"),
-        private_key: folder.join("server.key"),
+        certificate: folder.join("cert.pem"),
+        private_key: folder.join("priv.key"),
+        folder,
     };
     write_whole(&files.ca, ca_pem.as_bytes())?;
     write_whole(&files.certificate, server_pem.as_bytes())?;

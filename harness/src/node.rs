@@ -2,9 +2,11 @@
 //! of Limosa's own, which answers requests, or any other program ([`command`]).
 
 mod command;
+mod end;
 mod line;
 
-pub use command::Place;
+pub use command::{Place, Shared};
+pub use end::Meaning;
 pub use line::Line;
 
 use self::line::{accepted, ask, no_answer};
@@ -13,6 +15,7 @@ use crate::{
     sys::{
         criu::{Criu, DumpReport, Leave, Options, RestoreReport},
         family::family,
+        freeze::Frozen,
         process::{ExitState, Launch, Process},
         sockets::{Held, Unread},
     },
@@ -20,6 +23,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use limosa_record::{
+    clock::now_ns,
     dir::write_whole,
     node::{NodeConfig, Reply, Request},
 };
@@ -27,7 +31,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::{
     cell::{Cell, RefCell},
     fs,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     os::fd::AsFd,
     path::{Path, PathBuf},
     rc::Rc,
@@ -36,7 +40,7 @@ use std::{
 use tokio::{sync::watch, time::sleep};
 
 /// Where nodes answer requests, inside their own namespace.
-pub const CONTROL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 4400);
+pub const CONTROL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4400);
 
 /// How long a node may take until it answers for the first time.
 const READY_LIMIT: Duration = Duration::from_secs(20);
@@ -68,6 +72,14 @@ pub struct Node {
     /// Between checkpoint and restore its end is no accident.
     moving: Cell<bool>,
     killed: Cell<bool>,
+    /// What it means when it ends by itself.
+    meaning: Meaning,
+    /// When it came to life again, CLOCK_REALTIME in ns.
+    restored_ns: Cell<Option<i64>>,
+    /// When somebody saw that it had ended.
+    ended_ns: Cell<Option<i64>>,
+    /// Since its address was taken away: it stands still, or its images do.
+    frozen: RefCell<Option<Frozen>>,
     /// What its sockets held when it ended to live on elsewhere.
     unread: Cell<Option<Unread>>,
 }
@@ -125,6 +137,10 @@ impl Node {
             process: RefCell::new(Rc::new(process)),
             moving: Cell::new(false),
             killed: Cell::new(false),
+            meaning: Meaning::Accident,
+            restored_ns: Cell::new(None),
+            ended_ns: Cell::new(None),
+            frozen: RefCell::new(None),
             unread: Cell::new(None),
         }
     }
@@ -203,36 +219,6 @@ impl Node {
         })
     }
 
-    /// Waits until the process has ended by itself, not by a checkpoint.
-    pub async fn ended(&self) -> Result<ExitState> {
-        loop {
-            let process = self.process.borrow().clone();
-            let state = process.wait().await?;
-            while self.moving.get() {
-                sleep(Duration::from_millis(20)).await;
-            }
-            if Rc::ptr_eq(&process, &self.process.borrow()) {
-                return Ok(state);
-            }
-        }
-    }
-
-    /// How it ended although it should not have.
-    pub fn early_end(&self, state: Result<ExitState>) -> String {
-        let how = state.map_or_else(|e| format!("{e:#}"), |s| s.to_string());
-        self.told(format!("node `{}` ended too early: {how}", self.name))
-    }
-
-    /// Adds the last line of the node's stderr and the name of that file.
-    pub fn told(&self, message: String) -> String {
-        let log = self.folder.join("stderr.log");
-        let text = fs::read(&log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let last = text.lines().rev().find(|l| !l.trim().is_empty());
-        let last = last.map_or(String::new(), |l| format!(": {}", l.trim()));
-        format!("{message}{last}\n  see: {}", self.kept.join("stderr.log").display())
-    }
-
     /// Where it runs.
     pub fn place(&self) -> String {
         self.place.borrow().clone()
@@ -267,8 +253,9 @@ impl Node {
         dumped.with_context(|| format!("checkpoint node `{}`", self.name))
     }
 
-    /// Dumps it with its TCP connections, after its address has been taken away: from then on
-    /// nothing can happen to them.
+    /// Freezes it, takes its address away, and dumps it with its TCP connections: from then on
+    /// nothing can happen to them. A program that still ran would see its packets refused, and may
+    /// give up its connections for that.
     async fn dump_without(
         &self,
         floating: &Floating,
@@ -281,18 +268,34 @@ impl Node {
         let mut options = with_connections(options);
         options.clear = Some(is_clear);
         let (place, begin_ns) = (self.place(), options.begin_ns);
+        let pid = process.pid();
         let withdraw = async move {
             until(begin_ns).await;
+            let begun_ns = now_ns();
+            self.frozen.replace(Some(Frozen::freeze(pid).await.context("freeze it")?));
             floating.withdraw(&place)?;
             clear.send_replace(true);
-            Ok(())
+            Ok(begun_ns)
         };
-        let (withdrawn, dumped): (Result<()>, _) =
+        let (withdrawn, dumped): (Result<i64>, _) =
             tokio::join!(withdraw, criu.dump(process, images, &options));
-        if dumped.is_err() && floating.is_withdrawn() {
+        let dumped =
+            withdrawn.and_then(|begun_ns| Ok(DumpReport { started_ns: begun_ns, ..dumped? }));
+        if dumped.is_err() {
+            self.thaw(process)?;
+        }
+        dumped
+    }
+
+    /// Lets it go on, or what has come out of its images, if it was frozen: with its address first.
+    fn thaw(&self, process: &Process) -> Result<()> {
+        if let Some(floating) = self.floating.as_ref().filter(|f| f.is_withdrawn()) {
             floating.assign(&self.place())?;
         }
-        withdrawn.and(dumped.map_err(Into::into))
+        if let (Some(frozen), None) = (self.frozen.take(), process.try_wait()?) {
+            frozen.thaw(process.pid());
+        }
+        Ok(())
     }
 
     fn note_unread(&self, held: &Held) {
@@ -316,13 +319,14 @@ impl Node {
     /// When it cannot be signalled.
     pub fn resume(&self) -> Result<bool> {
         let process = self.process.borrow().clone();
-        if let Some(floating) = self.floating.as_ref().filter(|f| f.is_withdrawn()) {
-            floating.assign(&self.place())?;
-        }
-        process.signal(Signal::CONT).with_context(|| format!("resume node `{}`", self.name))?;
-        for child in self.family().into_iter().skip(1) {
-            // One that has ended needs it no more.
-            let _ = kill_process(child, Signal::CONT);
+        if self.frozen.borrow().is_some() {
+            self.thaw(&process).with_context(|| format!("resume node `{}`", self.name))?;
+        } else {
+            process.signal(Signal::CONT).with_context(|| format!("resume node `{}`", self.name))?;
+            for child in self.family().into_iter().skip(1) {
+                // One that has ended needs it no more.
+                let _ = kill_process(child, Signal::CONT);
+            }
         }
         self.moving.set(false);
         Ok(process.try_wait()?.is_none())
@@ -403,13 +407,19 @@ impl Node {
             }
             None => criu.restore(images, netns.as_fd(), options).await,
         };
-        let (process, report) =
+        let (process, mut report) =
             restored.with_context(|| format!("restore node `{}` on `{place}`", self.name))?;
         if let Some(floating) = &self.floating {
             floating.lead(place)?;
+            // What was frozen when it was dumped is so in its images.
+            if let Some(frozen) = self.frozen.take() {
+                frozen.thaw(process.pid());
+            }
+            report.done_ns = now_ns();
         }
         *self.process.borrow_mut() = Rc::new(process);
         *self.place.borrow_mut() = place.into();
+        self.restored_ns.set(Some(report.done_ns));
         self.moving.set(false);
         Ok(report)
     }

@@ -27,7 +27,7 @@ pub use timeline::{
     actions_by_scheme,
 };
 
-use crate::spec::{Expect, Links, Transfer};
+use crate::spec::{Expect, Links, Role, Transfer};
 use indexmap::IndexMap;
 use limosa_record::{
     node::{Ballast, Scheme, Transport},
@@ -183,6 +183,14 @@ impl Plan {
     /// The programs that it starts beside Limosa's own, by node.
     pub fn commands(&self) -> impl Iterator<Item = (&str, &CommandPlan)> {
         self.nodes.iter().filter_map(|(name, node)| Some((&**name, node.command.as_ref()?)))
+    }
+
+    /// Whether a trial goes on until a node has ended, which is a command that says how it will end.
+    /// A server's end comes when it is asked to.
+    pub fn awaits(&self, node: &str) -> bool {
+        let command = self.nodes.get(node).is_some_and(|n| n.command.is_some());
+        let server = self.nodes.get(node).is_some_and(|n| n.role == Some(Role::Server));
+        command && !server && self.expect.contains_key(node)
     }
 
     /// Whether any variant copies files with rsync.

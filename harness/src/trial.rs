@@ -51,6 +51,7 @@ mod capacity;
 mod collect;
 mod config;
 mod push;
+mod saved;
 mod serve;
 
 /// This machine's kernel as a laboratory.
@@ -78,8 +79,8 @@ pub struct Host {
 enum Middle {
     /// The workload is over: the client ended like this.
     Over(ExitState),
-    /// The trial's time was up.
-    TimeLimit,
+    /// The trial's time was up, and these were waited for.
+    TimeLimit(Vec<String>),
     /// The user does not want to wait.
     Interrupted,
 }
@@ -109,6 +110,10 @@ struct Finished<'a> {
     links: LinkReadings,
     /// What servers that shared their work held in the end.
     servers: Vec<ServerReport>,
+    /// How nodes ended.
+    ends: Vec<serve::NodeEnd>,
+    /// What a client that is a command has saved.
+    saved: Option<saved::Saved>,
     /// What waited for nodes that ended to live on elsewhere.
     unread: Option<Unread>,
     /// `Err` holds status and reason.
@@ -134,6 +139,8 @@ impl<'a> Finished<'a> {
             machine: None,
             links: LinkReadings::default(),
             servers: Vec::new(),
+            ends: Vec::new(),
+            saved: None,
             unread: None,
             outcome: Ok(()),
         }
@@ -330,9 +337,11 @@ impl Host {
             _ = interrupted.wait_for(|i| *i) => Ok(Middle::Interrupted),
             state = workload => state.map(Middle::Over),
             error = timeline => Err(serve::root_cause(scene.node(client).ok(), error).await),
-            why = scene.early_end(client) => Err(anyhow!(why)),
+            why = scene.early_end() => Err(anyhow!(why)),
             why = scene.lab.failed() => Err(anyhow!(why)),
-            () = sleep(self.plan.time_limit.as_duration()) => Ok(Middle::TimeLimit),
+            () = sleep(self.plan.time_limit.as_duration()) => {
+                Ok(Middle::TimeLimit(self.still_awaited(scene)))
+            }
         };
         finished.steps = steps.into_inner();
         if let Ok(Middle::Over(state)) = &end
@@ -431,14 +440,17 @@ impl Host {
         let machine =
             finished.machine.get_or_insert_with(|| Readings::between(&begun, &self.machine.mark()));
         let written = machine.write(folder);
-        let cleared = written.and_then(|()| self.clear_desk(trial, folder));
+        let saved = self.take_saved(&mut finished);
+        let cleared = written.and(saved).and_then(|()| self.clear_desk(trial, folder));
         match middle.and_then(|middle| cleared.map(|()| middle)) {
             Ok(Middle::Over(_)) => {}
             Ok(Middle::Interrupted) => return None,
             // What goes wrong while everything is being ended says nothing about the trial.
             Err(_) if *self.interrupted.borrow() => return None,
-            Ok(Middle::TimeLimit) => {
-                let why = format!("not over after {}", self.plan.time_limit);
+            Ok(Middle::TimeLimit(awaited)) => {
+                let awaited = awaited.iter().map(|name| format!(": node `{name}` has not ended"));
+                let awaited: String = awaited.collect();
+                let why = format!("not over after {}{awaited}", self.plan.time_limit);
                 finished.outcome = Err(("timeout", why));
             }
             Err(e) => finished.outcome = Err(("failed", format!("{e:#}"))),

@@ -339,7 +339,30 @@ fn each_mistake_of_a_command_is_told_with_its_place() {
         ("port zero", "{tcp: 8080}", "{tcp: 0}"),
         ("an empty line", "    role: server\n", "    ready: {line: ''}\n"),
         ("neither role nor command", "{on: client, role: client}", "{on: client}"),
-        ("a command as a client", "role: client}", "role: client, command: [curl]}"),
+        ("HTTP with two strangers", "role: client}", "role: client, command: [curl]}"),
+        (
+            "waiting for a client",
+            "role: client}",
+            "role: client, command: [curl], ready: {line: connected}}",
+        ),
+        (
+            "a body that is not its own",
+            "role: client}",
+            "role: client, command: [curl], saves: ../x}",
+        ),
+        ("a body of nobody", "role: client}", "role: client, saves: body}"),
+        (
+            "a server that saves",
+            "    ready: {tcp: 8080}\n",
+            "    ready: {tcp: 8080}\n    saves: body\n",
+        ),
+        ("two ports", "{tcp: 8080}", "{tcp: 8080, quic: 443}"),
+        ("a port of QUIC for HTTP", "{tcp: 8080}", "{quic: 443}"),
+        (
+            "the port of Limosa's own server",
+            "workload:",
+            "  own: {on: server-a, command: [x], ready: {tcp: 8080}}\nworkload:",
+        ),
         ("an environment without a command", "role: client}", "role: client, env: {A: b}}"),
         ("an address elsewhere", "10.1.0.100", "10.2.0.100"),
         ("an address of somebody else", "10.1.0.100", "10.1.0.1"),
@@ -370,6 +393,63 @@ fn each_mistake_of_a_command_is_told_with_its_place() {
             wrong = wrong.replacen("    ready: {tcp: 8080}\n", "", 1);
         }
         let error = load(folder.path(), &wrong, &topology).expect_err(what).to_string();
+        let error = error.replace(&format!("{}/", folder.path().display()), "");
+        writeln!(told, "# {what}\nerror: {error}\n").unwrap();
+    }
+    insta::assert_snapshot!(told);
+}
+
+/// Programs at both ends: neither of them is Limosa's own.
+const STRANGERS: &str = "\
+version: 1
+topology: net
+repetitions: 1
+nodes:
+  server: {on: server-a, role: server, command: [nginx], ready: {quic: 443}}
+  client: {on: client, role: client, command: [curl], saves: body}
+workload:
+  download: {path: /random, size: 10MB}
+variants:
+  one: {}
+expect:
+  client: {exited: 0}
+";
+
+#[test]
+fn programs_at_both_ends_need_no_scheme_and_have_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = load(folder.path(), STRANGERS, TOPOLOGY).unwrap();
+    assert!(plan.awaits("client") && !plan.awaits("server"));
+    let one = &plan.variants["one"];
+    assert_eq!((one.scheme, one.connect.port(), one.local.len()), (None, 443, 1));
+    let mut told = String::new();
+    for (what, find, put) in [
+        ("a scheme", "one: {}", "one: {scheme: quic}"),
+        ("several clients", "one: {}", "one: {clients: 3}"),
+        ("transport settings", "one: {}", "one: {transport: {qlog: true}}"),
+        (
+            "requests",
+            "download: {path: /random, size: 10MB}",
+            "requests: {objects: {count: 1, size: 1KB}, arrivals: {every: 1s}, count: 1}",
+        ),
+        ("playing", "size: 10MB", "size: 10MB, play: 4Mbit/s"),
+        (
+            "Limosa's own server and another scheme",
+            "server, command: [nginx], ready: {quic: 443}",
+            "server",
+        ),
+        (
+            "the port of Limosa's own server",
+            "server, command: [nginx], ready: {quic: 443}}",
+            "server}\n  other: {on: server-a, command: [x], ready: {udp: 4433}}",
+        ),
+    ] {
+        assert!(STRANGERS.contains(find), "{what}");
+        let mut wrong = STRANGERS.replacen(find, put, 1);
+        if what.ends_with("another scheme") {
+            wrong = wrong.replacen("one: {}", "one: {scheme: multipath}", 1);
+        }
+        let error = load(folder.path(), &wrong, TOPOLOGY).expect_err(what).to_string();
         let error = error.replace(&format!("{}/", folder.path().display()), "");
         writeln!(told, "# {what}\nerror: {error}\n").unwrap();
     }

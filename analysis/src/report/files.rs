@@ -88,6 +88,7 @@ const TRIALS: &[Column] = &[
         "resume_min_s, resume_median_s, resume_p95_s, resume_max_s",
         "the spread of the resume delays of several clients",
     ),
+    ("ends", "how nodes that are commands ended, and which of them had to be asked to"),
 ];
 const CLIENTS: &[Column] = &[
     ("variant, repetition, client", "which client of which trial"),

@@ -186,6 +186,9 @@ pub struct TrialRow {
     pub resume_p95_s: Option<f64>,
     /// The longest of them.
     pub resume_max_s: Option<f64>,
+    /// How commands ended, as `server: exited with 0, when asked to end; client: exited with 0`.
+    #[serde(default)]
+    pub ends: Option<String>,
 }
 
 /// One row of `throughput.csv`: bytes that arrived on one path in one interval.

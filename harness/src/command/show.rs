@@ -149,13 +149,9 @@ pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> 
             say!("  with a file {file}");
         }
         if let Some(ready) = &command.ready {
-            match (ready.tcp, &ready.line) {
-                (Some(port), _) => say!("  ready when it listens on TCP port {port}"),
-                (None, line) => {
-                    say!("  ready when it has said {:?}", line.as_deref().unwrap_or_default());
-                }
-            }
+            say!("  ready when it {}", ready.condition());
         }
+        command.saves.iter().for_each(|file| say!("  saves the body as {file}"));
     }
     for (name, node) in &plan.nodes {
         node.address
@@ -195,7 +191,7 @@ fn variant_text(variant: &VariantPlan) -> String {
         let (to, from) = (variant.connect, &variant.local);
         return format!("{} of {what}, {how}\n  from {from:?} to {to}", push.size);
     }
-    let Some(t) = &variant.transport else { return String::new() };
+    let Some(t) = &variant.transport else { return "commands at both ends".into() };
     let ballast = variant.ballast.map_or(String::new(), |b| {
         format!(", {} of ballast, {} of it changing", Size(b.bytes), Rate(b.dirty_bytes_per_s * 8))
     });

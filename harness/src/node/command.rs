@@ -1,7 +1,7 @@
 //! A node that is any other program: its folder, its start, and when it is ready.
 //!
 //! Input: a [`CommandPlan`]. Output: a [`Node`] that runs as PID 1 of a namespace of its own, in its
-//! own folder, where `www` leads to the body of a download; stdout and stderr are in files there. It
+//! own folder, where `www` leads to the body of a download and `certs` to the run's certificates; stdout and stderr are in files there. It
 //! is asked to end by SIGTERM; a program without a handler for that is killed 2 s later, because the
 //! kernel keeps such signals from a PID 1 (pid_namespaces(7)).
 
@@ -12,7 +12,7 @@ use crate::{
     setup::programs,
     spec::Ready,
     sys::{
-        listener,
+        listener, negotiation,
         netns::Netns,
         process::{Launch, Process},
     },
@@ -41,10 +41,21 @@ pub struct Place<'a> {
     pub folder: &'a Path,
     /// Where its files will be in the end, for messages.
     pub kept: &'a Path,
+    /// Addresses at which it may be found.
+    pub addresses: &'a [IpAddr],
+}
+
+/// Folders that all commands of a run have in theirs.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared<'a> {
+    /// With the body of a download.
+    pub www: &'a Path,
+    /// With the throw-away certificates.
+    pub certificates: &'a Path,
 }
 
 impl Node {
-    /// Starts a program and waits until it is ready. `www`: the folder with the body of a download.
+    /// Starts a program and waits until it is ready.
     ///
     /// # Errors
     /// When there is no such program, it ends at once or is never ready; quotes the end of its
@@ -52,11 +63,11 @@ impl Node {
     pub async fn command(
         command: &CommandPlan,
         place: Place<'_>,
-        www: &Path,
+        shared: Shared<'_>,
         lab: &Lab,
     ) -> Result<Self> {
-        let Place { name, on, folder, kept } = place;
-        furnish(command, folder, www)?;
+        let Place { name, on, folder, kept, addresses } = place;
+        furnish(command, folder, shared)?;
         let program = programs::find(&command.program)
             .with_context(|| format!("node `{name}`: there is no program `{}`", command.program))?;
         let launch = Launch {
@@ -76,7 +87,7 @@ impl Node {
         if let Some(ready) = &command.ready {
             tokio::select! {
                 state = node.ended() => bail!(node.early_end(state)),
-                waited = timeout(READY_LIMIT, node.wait_ready(ready, netns)) => match waited {
+                waited = timeout(READY_LIMIT, node.wait_ready(ready, netns, addresses)) => match waited {
                     Ok(looked) => looked?,
                     Err(_) => bail!(node.told(never(name, ready))),
                 },
@@ -85,14 +96,20 @@ impl Node {
         Ok(node)
     }
 
-    async fn wait_ready(&self, ready: &Ready, netns: &Netns) -> Result<()> {
-        while !self.is_ready(ready, netns)? {
+    async fn wait_ready(&self, ready: &Ready, netns: &Netns, addresses: &[IpAddr]) -> Result<()> {
+        while !self.is_ready(ready, netns, addresses).await? {
             sleep(LOOK_AGAIN).await;
         }
         Ok(())
     }
 
-    fn is_ready(&self, ready: &Ready, netns: &Netns) -> Result<bool> {
+    async fn is_ready(&self, ready: &Ready, netns: &Netns, at: &[IpAddr]) -> Result<bool> {
+        if let Some(port) = ready.udp {
+            return Ok(listener::has_udp(netns, port));
+        }
+        if let Some(port) = ready.quic {
+            return Ok(negotiation::answers(netns, at, port).await);
+        }
         if let Some(port) = ready.tcp {
             let any: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
             return Ok(any.iter().any(|ip| listener::is_there(netns, (*ip, port).into())));
@@ -109,10 +126,12 @@ impl Node {
 }
 
 /// Its folder, with its files and the way to the body.
-fn furnish(command: &CommandPlan, folder: &Path, www: &Path) -> Result<()> {
+fn furnish(command: &CommandPlan, folder: &Path, shared: Shared<'_>) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
-    let link = folder.join("www");
-    symlink(www, &link).with_context(|| format!("make {}", link.display()))?;
+    for (name, target) in [("www", shared.www), ("certs", shared.certificates)] {
+        let link = folder.join(name);
+        symlink(target, &link).with_context(|| format!("make {}", link.display()))?;
+    }
     for (name, text) in &command.files {
         let file = folder.join(name);
         fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
@@ -121,14 +140,6 @@ fn furnish(command: &CommandPlan, folder: &Path, www: &Path) -> Result<()> {
 }
 
 fn never(name: &str, ready: &Ready) -> String {
-    let limit = READY_LIMIT.as_secs();
-    match (ready.tcp, &ready.line) {
-        (Some(port), _) => {
-            format!("node `{name}` does not listen on TCP port {port} after {limit} s")
-        }
-        (None, line) => {
-            let line = line.as_deref().unwrap_or_default();
-            format!("node `{name}` has not said `{line}` after {limit} s")
-        }
-    }
+    let (limit, when) = (READY_LIMIT.as_secs(), ready.condition());
+    format!("node `{name}` is not ready after {limit} s: it is when it {when}")
 }

@@ -57,6 +57,7 @@ pub fn resolve(
         return Err(SpecError(problems));
     };
     check_expectations(experiment, &nodes, &mut problems);
+    nodes::check_pair(experiment, &nodes, &mut problems);
     check_capture(experiment, &network, &mut problems);
     let dns = dns::resolve(experiment, &network, &nodes, &mut problems);
     for (i, step) in spec.timeline.iter().enumerate() {
@@ -91,7 +92,7 @@ pub fn resolve(
             // What is wrong with the workload has been told.
             None => None,
             Some(_) => {
-                check_variant(experiment, name, &mut problems);
+                check_variant(experiment, name, &nodes, &mut problems);
                 nodes::check_scheme(experiment, name, variant, &nodes, &mut problems);
                 resolve_variant(spec, variant, &network, &nodes, timeline)
             }
@@ -296,7 +297,12 @@ fn expectations(
 }
 
 /// What a variant of a workload with a client needs, and must not have.
-fn check_variant(experiment: &Document<Experiment>, name: &str, problems: &mut Vec<Problem>) {
+fn check_variant(
+    experiment: &Document<Experiment>,
+    name: &str,
+    nodes: &IndexMap<String, NodePlan>,
+    problems: &mut Vec<Problem>,
+) {
     let spec = &experiment.value.variants[name];
     let mut way = vec!["variants".into(), name.into()];
     if spec.ballast.as_ref().is_some_and(|b| b.size > MAX_BALLAST) {
@@ -318,7 +324,10 @@ fn check_variant(experiment: &Document<Experiment>, name: &str, problems: &mut V
         let message = "the scheme `mptcp-tunnel` downloads, it has no requests".into();
         problems.push(experiment.problem(&way, message, None));
     }
+    let foreign = |role| nodes.values().any(|n| n.is_foreign(role));
+    let both = foreign(Role::Server) && foreign(Role::Client);
     let (message, hint) = match (spec.scheme, &spec.push) {
+        (None, None) if both => return,
         (None, _) => (format!("`{name}` has no scheme"), "add `scheme: multipath`, for example"),
         (Some(_), Some(_)) => {
             way.push("push".into());
@@ -337,7 +346,7 @@ fn resolve_variant(
     nodes: &IndexMap<String, NodePlan>,
     timeline: Vec<super::StepPlan>,
 ) -> Option<VariantPlan> {
-    let scheme = variant.scheme?;
+    let scheme = variant.scheme;
     let of = |role| nodes.values().find(|n| n.role == Some(role));
     let (serving, client) = (of(Role::Server)?, of(Role::Client)?.on.as_str());
     let (server, port) = (serving.on.as_str(), serving.port());
@@ -363,8 +372,8 @@ fn resolve_variant(
     let mut interfaces = Vec::new();
     let servers = std::iter::once(server).chain(restored.iter().copied());
     let used = match scheme {
-        Scheme::Multipath => network.places[client].interfaces.iter().collect(),
-        Scheme::DualPath | Scheme::PostCopy => network.interfaces_toward(client, servers),
+        Some(Scheme::Multipath) => network.places[client].interfaces.iter().collect(),
+        Some(Scheme::DualPath | Scheme::PostCopy) => network.interfaces_toward(client, servers),
         // The paper's QUIC never uses the second interface, and the others have one path.
         _ => network.interfaces_toward(client, [server]),
     };
@@ -376,8 +385,8 @@ fn resolve_variant(
         }
     }
     Some(VariantPlan {
-        scheme: Some(scheme),
-        transport: Some(transport(scheme, &variant.transport, &spec.transport)),
+        scheme,
+        transport: scheme.map(|scheme| transport(scheme, &variant.transport, &spec.transport)),
         connect,
         fallback,
         local,

@@ -2,7 +2,8 @@
 
 use super::{Network, SERVER_PORT};
 use crate::spec::{
-    Document, Experiment, Kind, Node, PathStep, Problem, Ready, Role, SpecError, Variant, known,
+    Document, Experiment, Kind, Node, PathStep, Problem, Ready, Role, SpecError, Transport,
+    Variant, Workload, known,
 };
 use indexmap::IndexMap;
 use limosa_record::node::Scheme;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// Names in a command's folder that are not its own.
-const TAKEN: [&str; 3] = ["stdout.log", "stderr.log", "www"];
+const TAKEN: [&str; 4] = ["stdout.log", "stderr.log", "www", "certs"];
 
 /// A process and where it starts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,6 +41,9 @@ pub struct CommandPlan {
     pub files: IndexMap<String, String>,
     /// When it is ready; at once when `None`.
     pub ready: Option<Ready>,
+    /// The file in its folder that holds the body when it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saves: Option<String>,
 }
 
 impl CommandPlan {
@@ -60,7 +64,12 @@ impl NodePlan {
     /// The port at which its clients find it.
     pub(super) fn port(&self) -> u16 {
         let ready = self.command.as_ref().and_then(|c| c.ready.as_ref());
-        ready.and_then(|r| r.tcp).unwrap_or(SERVER_PORT)
+        ready.and_then(|r| r.tcp.or(r.udp_port())).unwrap_or(SERVER_PORT)
+    }
+
+    /// Whether it is a program with that role that is not Limosa's own.
+    pub fn is_foreign(&self, role: Role) -> bool {
+        self.role == Some(role) && self.command.is_some()
     }
 }
 
@@ -112,6 +121,8 @@ pub(super) fn resolve(
             complain(&["on".into()], message, hint);
         }
         check_command(name, node, &mut complain);
+        check_client(name, node, workload, &mut complain);
+        check_port(name, &nodes, &mut complain);
         check_address(name, &nodes, network, &mut complain);
     }
     check_places(experiment, &nodes, problems);
@@ -144,10 +155,11 @@ fn check_places(
 }
 
 fn plan(node: Node) -> NodePlan {
-    let Node { on, role, command, env, files, ready, address } = node;
+    let Node { on, role, command, env, files, ready, saves, address } = node;
     let command = command.and_then(|argv| {
         let (program, args) = argv.split_first()?;
-        Some(CommandPlan { program: program.clone(), args: args.to_vec(), env, files, ready })
+        let (program, args) = (program.clone(), args.to_vec());
+        Some(CommandPlan { program, args, env, files, ready, saves })
     });
     NodePlan { on, role, command, address }
 }
@@ -164,16 +176,13 @@ fn check_command(name: &str, node: &Node, complain: &mut Complain<'_>) {
             ("env", !node.env.is_empty()),
             ("files", !node.files.is_empty()),
             ("ready", node.ready.is_some()),
+            ("saves", node.saves.is_some()),
         ];
         for (field, _) in given.iter().filter(|(_, given)| *given) {
             complain(&[(*field).into()], "this is for a node with a `command`".into(), None);
         }
         return;
     };
-    if node.role == Some(Role::Client) {
-        let hint = Some("leave its role out, and have a client of Limosa's own".into());
-        complain(&["role".into()], "a command cannot be the client".into(), hint);
-    }
     let program = argv.first().map_or("", String::as_str);
     if program.is_empty() || (program.contains('/') && !program.starts_with('/')) {
         let message = format!("`{program}` is neither a program's name nor an absolute path");
@@ -197,18 +206,76 @@ fn check_command(name: &str, node: &Node, complain: &mut Complain<'_>) {
             complain(&["files".into(), file.into()], message, Some(hint));
         }
     }
-    let ready = node.ready.clone().unwrap_or_default();
-    if node.ready.is_some() && ready.tcp.is_some() == ready.line.is_some() {
-        complain(&["ready".into()], "takes exactly one of `tcp` and `line`".into(), None);
-    } else if node.role == Some(Role::Server) && ready.tcp.is_none() {
-        let hint = Some("add `ready: {tcp: 8080}`, for example".into());
-        complain(&[], format!("no port at which clients find the server `{name}`"), hint);
+    check_ready(node, complain);
+}
+
+fn check_ready(node: &Node, complain: &mut Complain<'_>) {
+    let Some(ready) = &node.ready else { return };
+    let ports = [("tcp", ready.tcp), ("udp", ready.udp), ("quic", ready.quic)];
+    let given = ports.iter().filter(|(_, port)| port.is_some()).count();
+    if given + usize::from(ready.line.is_some()) != 1 {
+        let message = "takes exactly one of `tcp`, `udp`, `quic` and `line`".into();
+        complain(&["ready".into()], message, None);
     }
-    if ready.tcp == Some(0) {
-        complain(&["ready".into(), "tcp".into()], "port 0 is none".into(), None);
+    for (field, _) in ports.iter().filter(|(_, port)| *port == Some(0)) {
+        complain(&["ready".into(), (*field).into()], "port 0 is none".into(), None);
     }
-    if ready.line.is_some_and(|line| line.is_empty()) {
+    if ready.line.as_ref().is_some_and(String::is_empty) {
         complain(&["ready".into(), "line".into()], "every line has this text in it".into(), None);
+    }
+}
+
+/// What a client that is a command may have, and what nobody else may.
+fn check_client(name: &str, node: &Node, workload: &Workload, complain: &mut Complain<'_>) {
+    if node.command.is_none() {
+        return;
+    }
+    let Some(Role::Client) = node.role else {
+        if node.saves.is_some() {
+            let message = format!("`{name}` is no client, which could save a body");
+            complain(&["saves".into()], message, Some("add `role: client`".into()));
+        }
+        return;
+    };
+    if node.ready.is_some() {
+        let hint = Some("leave it out: the trial begins when a client is started".into());
+        complain(&["ready".into()], "nobody waits until a client is ready".into(), hint);
+    }
+    let Some(file) = &node.saves else { return };
+    if !super::service::is_plain(file)
+        || TAKEN.contains(&file.as_str())
+        || node.files.contains_key(file)
+    {
+        let hint = Some("write it like `saves: body`".into());
+        complain(&["saves".into()], format!("`{file}` cannot be a file of its own"), hint);
+    } else if workload.download.is_none() {
+        let hint = Some("add `download: {path: /random, size: 20MB}` to the workload".into());
+        complain(&["saves".into()], "there is no body that it could save".into(), hint);
+    }
+}
+
+/// Whether somebody else in its place takes the port that a node is ready at.
+fn check_port(name: &str, nodes: &IndexMap<String, Node>, complain: &mut Complain<'_>) {
+    let port = |node: &Node| match (&node.command, &node.ready, node.role) {
+        (None, _, Some(Role::Server)) => Some(("UDP", SERVER_PORT)),
+        (Some(_), Some(ready), _) => {
+            ready.tcp.map(|p| ("TCP", p)).or(ready.udp_port().map(|p| ("UDP", p)))
+        }
+        _ => None,
+    };
+    let Some(node) = nodes.get(name).filter(|n| n.command.is_some()) else { return };
+    let Some(taken) = port(node) else { return };
+    // Two programs with an address each may have the port at their own address only.
+    let apart =
+        |other: &Node| other.command.is_some() && node.address.is_some() && other.address.is_some();
+    let clash = |(other, n): &(&String, &Node)| {
+        let earlier = n.command.is_none() || nodes.get_index_of(*other) < nodes.get_index_of(name);
+        *other != name && earlier && n.on == node.on && port(n) == Some(taken) && !apart(n)
+    };
+    if let Some((other, _)) = nodes.iter().find(clash) {
+        let message = format!("{} port {} of `{}` is `{other}`'s", taken.0, taken.1, node.on);
+        let hint = Some("give it another port, or another place".into());
+        complain(&["ready".into()], message, hint);
     }
 }
 
@@ -266,13 +333,36 @@ pub(super) fn check_scheme(
     nodes: &IndexMap<String, NodePlan>,
     problems: &mut Vec<Problem>,
 ) {
-    let foreign = nodes.values().any(|n| n.role == Some(Role::Server) && n.command.is_some());
+    let foreign = |role| nodes.values().any(|n| n.is_foreign(role));
     let workload = &experiment.value.workload;
     let mut complain = |field: &str, message: &str, hint: &str| {
         let way = ["variants".into(), name.into(), field.into()];
         problems.push(experiment.problem(&way, message.into(), Some(hint.into())));
     };
-    match (variant.scheme, foreign) {
+    if foreign(Role::Server) && variant.ballast.is_some() {
+        complain("ballast", "a command has its own memory", "leave it out");
+    }
+    if foreign(Role::Client) {
+        match (variant.scheme, foreign(Role::Server)) {
+            (Some(_), true) => {
+                let message = "a scheme is for a server or a client of Limosa's own";
+                complain("scheme", message, "leave it out");
+            }
+            (Some(scheme), false) if scheme != Scheme::Quic => {
+                complain("scheme", "only Limosa's own client speaks it", "use `quic`");
+            }
+            _ => {}
+        }
+        if variant.clients.is_some() {
+            complain("clients", "a command is one client", "leave it out");
+        }
+        if foreign(Role::Server) && variant.transport != Transport::default() {
+            let message = "the transport of commands is their own";
+            complain("transport", message, "leave it out");
+        }
+        return;
+    }
+    match (variant.scheme, foreign(Role::Server)) {
         (Some(Scheme::Http), false) => {
             let hint = "give the server a `command`, or take another scheme";
             complain("scheme", "Limosa's own server does not speak HTTP/1.1", hint);
@@ -285,14 +375,52 @@ pub(super) fn check_scheme(
             if workload.download.as_ref().is_some_and(|d| d.play.is_some()) {
                 complain("scheme", "a client of `http` does not play", "leave `play` out");
             }
-            if variant.ballast.is_some() {
-                complain("ballast", "a command has its own memory", "leave it out");
-            }
         }
         (Some(_), true) => {
             let hint = "use `http`, or leave the server's `command` out";
             complain("scheme", "only Limosa's own server speaks it", hint);
         }
         (Some(_), false) | (None, _) => {}
+    }
+}
+
+/// What is wrong with servers and clients as a pair, whatever the variant.
+pub(super) fn check_pair(
+    experiment: &Document<Experiment>,
+    nodes: &IndexMap<String, NodePlan>,
+    problems: &mut Vec<Problem>,
+) {
+    let workload = &experiment.value.workload;
+    if nodes.values().any(|n| n.is_foreign(Role::Client)) {
+        let plays = workload.download.as_ref().is_some_and(|d| d.play.is_some());
+        let both = nodes.values().any(|n| n.is_foreign(Role::Server));
+        if both && experiment.value.transport != Transport::default() {
+            let hint = Some("leave it out".into());
+            let message = "the transport of commands is their own".into();
+            problems.push(experiment.problem(&["transport".into()], message, hint));
+        }
+        for (way, wrong) in [
+            (&["workload", "requests"][..], workload.requests.is_some()),
+            (&["workload", "download", "play"][..], plays),
+        ] {
+            if wrong {
+                let way: Vec<PathStep> = way.iter().map(|step| (*step).into()).collect();
+                let hint =
+                    Some("leave the client's `command` out, or take a plain download".into());
+                let message = "this is what a client of Limosa's own does".into();
+                problems.push(experiment.problem(&way, message, hint));
+            }
+        }
+        return;
+    }
+    let Some((name, server)) = nodes.iter().find(|(_, n)| n.is_foreign(Role::Server)) else {
+        return;
+    };
+    let ready = server.command.as_ref().and_then(|c| c.ready.as_ref());
+    if ready.is_none_or(|r| r.tcp.is_none()) {
+        let hint =
+            Some("add `ready: {tcp: 8080}`, for example, or a `command` to the client".into());
+        let message = format!("no port at which Limosa's own client finds the server `{name}`");
+        problems.push(experiment.problem(&["nodes".into(), name.into()], message, hint));
     }
 }

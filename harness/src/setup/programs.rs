@@ -1,7 +1,7 @@
 //! Programs that experiments start as nodes.
 //!
 //! Input: a program's name. Output: where it is: in `PATH`, among the system's programs, or in the cache. Those that the
-//! examples use are fetched from Debian into the cache, because their packages would start services on the machine.
+//! experiments use are fetched from Debian into the cache, because their packages would start services on the machine.
 
 use std::path::PathBuf;
 
@@ -14,12 +14,21 @@ use crate::plan::Plan;
 use crate::steps::{find_tool, step};
 
 /// What can be fetched.
-const KNOWN: &[Fetched] = &[Fetched {
-    name: "nginx",
-    home: "nginx-trixie",
-    packages: Packages { suite: "trixie", names: &["nginx"], done_without: "iproute2" },
-    program: "usr/sbin/nginx",
-}];
+const KNOWN: &[Fetched] = &[
+    Fetched {
+        name: "nginx",
+        home: "nginx-trixie",
+        packages: Packages { suite: "trixie", names: &["nginx"], done_without: "iproute2" },
+        program: "usr/sbin/nginx",
+    },
+    // Under a name of its own: what a machine has as `curl` most often speaks no HTTP/3.
+    Fetched {
+        name: "curl-http3",
+        home: "curl-trixie",
+        packages: Packages { suite: "trixie", names: &["curl"], done_without: "" },
+        program: "usr/bin/curl",
+    },
+];
 
 /// Finds a program by its name or absolute path.
 pub fn find(program: &str) -> Option<PathBuf> {

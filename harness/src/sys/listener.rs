@@ -1,4 +1,4 @@
-//! Whether somebody listens for TCP connections in a namespace: proc_net_tcp(5).
+//! Whether somebody listens in a namespace, for TCP connections or datagrams: proc_net_tcp(5).
 
 use super::netns::Netns;
 use std::{fs, net::SocketAddr};
@@ -8,16 +8,30 @@ use std::{fs, net::SocketAddr};
 pub fn is_there(netns: &Netns, at: SocketAddr) -> bool {
     let table = if at.is_ipv4() { "tcp" } else { "tcp6" };
     let read = || Ok(fs::read_to_string(format!("/proc/thread-self/net/{table}"))?);
-    has_listener(&netns.run(read).unwrap_or_default(), at.port())
+    has_socket(&netns.run(read).unwrap_or_default(), at.port(), LISTENS)
 }
 
-/// Whether a table has a socket in the state LISTEN (0A) with this port.
-fn has_listener(table: &str, port: u16) -> bool {
+/// Whether there is a UDP socket with this port that anybody may send to.
+pub fn has_udp(netns: &Netns, port: u16) -> bool {
+    let read = |table| move || Ok(fs::read_to_string(format!("/proc/thread-self/net/{table}"))?);
+    ["udp", "udp6"]
+        .into_iter()
+        .any(|table| has_socket(&netns.run(read(table)).unwrap_or_default(), port, UNCONNECTED))
+}
+
+/// The state LISTEN of a TCP socket.
+const LISTENS: &str = "0A";
+
+/// The state CLOSE, which a UDP socket without a peer is in.
+const UNCONNECTED: &str = "07";
+
+/// Whether a table has a socket in this state with this port.
+fn has_socket(table: &str, port: u16, wanted: &str) -> bool {
     let end = format!(":{port:04X}");
     table.lines().any(|line| {
         let mut words = line.split_whitespace().skip(1);
         let (local, state) = (words.next(), words.nth(1));
-        local.is_some_and(|l| l.ends_with(&end)) && state == Some("0A")
+        local.is_some_and(|l| l.ends_with(&end)) && state == Some(wanted)
     })
 }
 
@@ -32,8 +46,9 @@ mod tests {
                 "  sl  local_address rem_address   st\n   0: 0100000A:0369 00000000:0000 {state} 0\n"
             )
         };
-        assert!(has_listener(&table("0A"), 873));
-        assert!(!has_listener(&table("01"), 873));
-        assert!(!has_listener(&table("0A"), 874));
+        assert!(has_socket(&table("0A"), 873, LISTENS));
+        assert!(!has_socket(&table("01"), 873, LISTENS));
+        assert!(!has_socket(&table("0A"), 874, LISTENS));
+        assert!(has_socket(&table("07"), 873, UNCONNECTED));
     }
 }

@@ -5,12 +5,14 @@ use super::{Finished, empty_row};
 use crate::{
     plan::Plan,
     run::TrialRecord,
+    spec::Role,
     verdict::{self, Evidence},
 };
 use anyhow::Result;
 use limosa_record::row::{self, EventRow, NodeEventRow};
 
 mod clients;
+mod ends;
 mod handover;
 mod moves;
 
@@ -91,10 +93,11 @@ fn collect(
     }
     finished.moves.iter().for_each(|moved| moves::enter_move(moved, row));
     record.events = parts.iter().map(|p| harness_event(finished, p)).collect();
-    let is_client = |name: &str| {
-        plan.nodes.get(name).is_some_and(|node| node.role == Some(crate::spec::Role::Client))
-    };
-    for name in plan.nodes.keys().map(String::as_str).chain(copies.iter().copied()) {
+    ends::collect(finished, record);
+    let is_client = |name: &str| plan.nodes.get(name).is_some_and(|n| n.role == Some(Role::Client));
+    // What a command has written is its own business.
+    let own = plan.nodes.iter().filter(|(_, node)| node.command.is_none());
+    for name in own.map(|(name, _)| &**name).chain(copies.iter().copied()) {
         let folder = finished.folder.join(name);
         if is_client(name) {
             let restore = restore.filter(|_| copies.is_empty());
@@ -108,7 +111,12 @@ fn collect(
     if !copies.is_empty() {
         handover::collect(finished, &copies, record)?;
     }
+    if let Some(saved) = &finished.saved {
+        record.row.bytes = Some(saved.bytes);
+        record.row.body_matches = Some(saved.matches);
+    }
     if finished.outcome.is_ok() {
+        ends::check_saved(plan, finished)?;
         let row = &record.row;
         let twice = row.answered_twice.unwrap_or(0);
         anyhow::ensure!(twice == 0, "{twice} requests were answered by both servers");

@@ -9,6 +9,7 @@ mod criu;
 mod crowd;
 mod faults;
 mod follow;
+mod foreign;
 mod handover;
 mod isolation;
 mod kills;

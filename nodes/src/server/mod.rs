@@ -330,14 +330,21 @@ impl Server {
             .filter_map(|connection| tell(connection, address, again).err())
             .map(|error| error.to_string())
             .collect();
+        let (all, mut detail) = (now.live.len(), address.to_string());
         if let Some(first) = failed.first() {
-            return refusal(format!("{} of {} connections: {first}", failed.len(), now.live.len()));
+            // A client that is not Limosa's own does not know the frame; that is no reason not to
+            // tell the others.
+            let untold = format!("{} of {all} connections: {first}", failed.len());
+            if failed.len() == all {
+                return refusal(untold);
+            }
+            detail += &format!(", not to {untold}");
         }
         if again {
             now.announced = Some((address, BTreeSet::new()));
         }
-        self.events.now(event::ANNOUNCEMENT, address.to_string());
-        Reply { connections: now.live.len() as u64, ..Reply::default() }
+        self.events.now(event::ANNOUNCEMENT, detail);
+        Reply { connections: (all - failed.len()) as u64, ..Reply::default() }
     }
 
     /// A PING on every path, from the address that this host has now.

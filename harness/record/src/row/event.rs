@@ -70,3 +70,5 @@ pub const LAZY_PAGES: &str = "lazy_pages";
 pub const SOURCE_RESUMED: &str = "source_resumed";
 /// A connection was resumed from an earlier one.
 pub const RESUMED: &str = "resumed";
+/// A node that is a command has ended; the detail says how.
+pub const EXITED: &str = "exited";
