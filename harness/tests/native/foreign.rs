@@ -101,8 +101,6 @@ timeline: [{timeline}]
 
 /// Three techniques, one after the other: the source is dead, stopped for the way of its images, or
 /// gives its pages away while it stands still.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_sender_never_sees_its_address_gone() {
     let folder = tempfile::tempdir().expect("temporary folder");
     for timeline in [
@@ -129,8 +127,6 @@ fn a_sender_never_sees_its_address_gone() {
 }
 
 /// CRIU cannot take along a large file without a name.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn a_sender_that_cannot_be_dumped_goes_on_with_its_address() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let ghost =
@@ -172,8 +168,6 @@ variants:
     (output, RunDir::new(folder.join("results/beside/latest")))
 }
 
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn ends_are_waited_for_where_they_are_expected_and_mean_what_they_say() {
     let expect = |how: &str| format!("expect: {{other: {{{how}}}}}\n");
     let moved = "timeline:
@@ -233,8 +227,6 @@ fn ends_are_waited_for_where_they_are_expected_and_mean_what_they_say() {
 }
 
 /// The shortest of the outages. The others are longer than a test should be.
-#[test]
-#[ignore = "needs root and /dev/net/tun"]
 fn nginx_and_curl_do_not_notice_that_nginx_moves() {
     let (experiment, topology) =
         limosa::spec::load_experiment(Path::new(NGINX)).expect("the experiment");
@@ -253,3 +245,10 @@ fn nginx_and_curl_do_not_notice_that_nginx_moves() {
         assert!(!run.root().join(&trial.folder).join("client/body").exists(), "{name}");
     }
 }
+
+limosa_testkit::tests![
+    a_sender_never_sees_its_address_gone,
+    a_sender_that_cannot_be_dumped_goes_on_with_its_address,
+    ends_are_waited_for_where_they_are_expected_and_mean_what_they_say,
+    nginx_and_curl_do_not_notice_that_nginx_moves,
+];

@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         crowd::tests(),
         faults::tests(),
         follow::tests(),
+        foreign::tests(),
         handover::tests(),
         isolation::tests(),
         kills::tests(),
