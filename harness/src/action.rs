@@ -12,14 +12,14 @@ use crate::{
     dnsmasq::Dnsmasq,
     lab::Lab,
     node::Node,
-    plan::{Action, Anchor, CopyPlan, Network, SERVER_PORT},
+    plan::{Action, Anchor, CopyPlan, Network, Reach, SERVER_PORT},
     sys::{
         criu::{Criu, DumpReport, Leave, Options},
         egress,
     },
     timeline::{Done, Outcome, Stage, until},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use limosa_record::{
     clock::now_ns,
@@ -44,6 +44,8 @@ pub struct Scene<'a> {
     pub lab: &'a Lab,
     /// What it was made of.
     pub network: &'a Network,
+    /// The client's place, if there is a client.
+    pub client_place: Option<&'a str>,
     /// The processes; copies join them.
     pub nodes: RefCell<Vec<Rc<Node>>>,
     /// Told when a copy has joined.
@@ -156,7 +158,9 @@ impl Scene<'_> {
     async fn publish(&self, node: &str) -> Result<String> {
         let node = self.node(node)?;
         let place = node.place();
-        let ip = self.network.address(&place).with_context(|| format!("{place} has no address"))?;
+        let client = self.client_place.context("there is no client")?;
+        let way = Reach::new(self.network).way(client, &place);
+        let ip = way.map_err(|no| anyhow!("{}\n  hint: {}", no.why, no.hint))?.to;
         node.ask(self.lab, &Request::Announce(SocketAddr::new(ip, SERVER_PORT))).await?;
         self.dns.as_ref().context("there is no DNS server")?.set(ip)?;
         Ok(format!("{} is at {ip}", node.name()))

@@ -126,6 +126,7 @@ pub async fn examine(plan: Option<&Plan>) -> Report {
         plan.map_or(Links::Auto, |p| p.links),
         plan.is_none_or(Plan::needs_shaping),
         plan.is_some_and(Plan::needs_user_links),
+        plan.and_then(|p| p.network.tcp_congestion.as_deref()),
     );
     if geteuid().is_root() && plan.is_none_or(Plan::needs_criu) {
         let (finding, criu) = criu().await;
@@ -152,11 +153,12 @@ pub async fn examine(plan: Option<&Plan>) -> Report {
 
 /// Examines only what a lab needs of this kernel.
 pub fn examine_for(network: &Network, wish: Links) -> Report {
-    machine(wish, network.needs_shaping(), network.needs_user_links())
+    let congestion = network.tcp_congestion.as_deref();
+    machine(wish, network.needs_shaping(), network.needs_user_links(), congestion)
 }
 
 /// Makes a namespace and tries in it what links are made of.
-fn machine(wish: Links, shapes: bool, plays: bool) -> Report {
+fn machine(wish: Links, shapes: bool, plays: bool, congestion: Option<&str>) -> Report {
     let root = geteuid()
         .is_root()
         .then(|| "yes".into())
@@ -168,7 +170,7 @@ fn machine(wish: Links, shapes: bool, plays: bool) -> Report {
     if !ready {
         return report;
     }
-    let made = Netns::create(&[Role::Host; 2]);
+    let made = Netns::create_with(&[Role::Host; 2], congestion);
     let seen = made.as_ref().map(|_| "can be made".into());
     report.host.push(finding(
         "network namespaces",

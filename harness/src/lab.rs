@@ -24,6 +24,7 @@ use crate::{
     sys::{
         link,
         netns::{Netns, Role},
+        qdisc,
     },
 };
 use anyhow::{Context, Result};
@@ -112,7 +113,8 @@ impl Lab {
         };
         let mut roles: Vec<Role> = network.places.values().map(|p| role(p.kind)).collect();
         roles.resize(roles.len() + middles, Role::Silent);
-        let mut namespaces = Netns::create(&roles)?.into_iter();
+        let congestion = network.tcp_congestion.as_deref();
+        let mut namespaces = Netns::create_with(&roles, congestion)?.into_iter();
         let places: IndexMap<String, Netns> =
             network.places.keys().cloned().zip(namespaces.by_ref()).collect();
         let indices = indices(network, |place, _| Ok(places[place].new_index()))?;
@@ -138,7 +140,9 @@ impl Lab {
         for name in network.places.keys() {
             places.insert(name.clone(), find(&format!("{name}.netns"))?);
         }
-        let indices = indices(network, |place, name| index(&places[place], name))?;
+        let indices = indices(network, |place, name| {
+            index(&places[place], name).with_context(|| format!("open the node `{place}`"))
+        })?;
         let shaped = match kept {
             Some(kept) => Shaped::Kept(kept),
             None => Shaped::Kernel(Middles::open(network, find)?),
@@ -226,8 +230,12 @@ impl Lab {
         let plan = self.links.iter().find(|l| l.name == link);
         let plan = plan.with_context(|| format!("the lab has no link `{link}`"))?;
         if !is_shaped(plan) {
-            let end = &plan.ends[0];
-            return self.place(&end.0)?.apply([link::set_up(self.indices[end], up)]);
+            // Both ends drop what they would send. An interface that is set down would lose its
+            // routes, its permanent neighbours and its IPv6 addresses for good.
+            let kind = if up { "noqueue" } else { "blackhole" };
+            return plan.ends.iter().try_for_each(|end| {
+                self.place(&end.0)?.apply([qdisc::set_plain(self.indices[end], kind)])
+            });
         }
         // A shaped link is cut in its middle, so that the ends' addresses and routes stay.
         match &self.shaped {

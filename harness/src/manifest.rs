@@ -1,6 +1,11 @@
 //! `manifest.json`: what made these results, so that they can be made again.
 
-use crate::{lab::Backend, plan::Plan, verdict};
+use crate::{
+    lab::Backend,
+    plan::Plan,
+    sys::netns::{Netns, Role, settings_here},
+    verdict,
+};
 use anyhow::Result;
 use limosa_record::{
     clock,
@@ -8,7 +13,10 @@ use limosa_record::{
     node::Scheme,
 };
 use serde_json::json;
-use std::{collections::BTreeSet, env, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+};
 
 /// Set for the inner Limosa in a guest.
 pub const INSIDE_VARIABLE: &str = "LIMOSA_GUEST";
@@ -41,11 +49,30 @@ pub fn write(run: &RunDir, plan: &Plan, criu: Option<&str>, links: Backend) -> R
             "criu": criu,
         },
         "links": links.name(),
+        "network_settings": network_settings(plan)?,
         "thresholds": verdict::LIMITS,
         "renditions": renditions(plan),
     });
     write_whole(&run.manifest(), format!("{manifest:#}\n").as_bytes())?;
     Ok(())
+}
+
+/// All settings of the kernel's networks: of a host in full, of routers and switches where they
+/// differ from a host's, and of this machine what no namespace has for itself.
+fn network_settings(plan: &Plan) -> Result<serde_json::Value> {
+    let roles = [Role::Host, Role::Router, Role::Silent];
+    let made = Netns::create_with(&roles, plan.network.tcp_congestion.as_deref())?;
+    let [host, router, switch] = [0, 1, 2].map(|n| made.get(n).map(Netns::settings).transpose());
+    let (host, router, switch) =
+        (host?.unwrap_or_default(), router?.unwrap_or_default(), switch?.unwrap_or_default());
+    let beyond = |mut all: BTreeMap<String, String>| {
+        all.retain(|name, value| host.get(name) != Some(value));
+        all
+    };
+    let mut machine = settings_here();
+    machine.retain(|name, _| !host.contains_key(name));
+    let (router, switch) = (beyond(router), beyond(switch));
+    Ok(json!({"host": host, "router": router, "switch": switch, "machine": machine}))
 }
 
 /// What stands for what in the schemes of this run, by scheme.

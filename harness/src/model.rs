@@ -5,7 +5,7 @@
 
 use crate::{
     calibrate,
-    plan::{Action, Plan, VariantPlan, WorkloadPlan},
+    plan::{Action, Plan, Reach, VariantPlan, WorkloadPlan},
     spec::Role,
 };
 use anyhow::Result;
@@ -58,11 +58,10 @@ fn parameters(plan: &Plan, variant: &VariantPlan, start_s: f64) -> Option<Parame
         let has = |a: &ipnet::IpNet| a.addr() == migration;
         place.interfaces.iter().any(|i| i.addresses.iter().any(has)).then_some(name)
     })?;
+    let reach = Reach::new(&network);
     let round_trip_s = |from: &str, to: &str| {
-        let interface = network.interfaces_toward(from, [to]).first()?.name.clone();
-        let to = network.address_toward(to, from)?;
-        let ns = calibrate::wanted_rtt_ns(&network, from, &interface, to)?;
-        Some(ns as f64 / 1e9)
+        let way = reach.way(from, to).ok()?;
+        Some(calibrate::Wanted::of(&way.crossings).delay_ns as f64 / 1e9)
     };
     Some(Parameters {
         scheme,

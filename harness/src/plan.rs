@@ -6,20 +6,27 @@
 mod addresses;
 mod dns;
 mod experiment;
+mod neighbours;
 mod network;
 mod nodes;
 mod push;
+mod reach;
 mod recordings;
 mod routes;
+mod segments;
 mod service;
 mod shape;
+mod subnets;
 mod timeline;
+mod variant;
 
 pub use dns::{DNS_NAME, DnsPlan};
 pub use experiment::{resolve, resolve_topology};
+pub use neighbours::Neighbour;
 pub use network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan, RulePlan};
 pub use nodes::{CommandPlan, NodePlan, refuse_commands};
 pub use push::{PushPlan, PushRoute};
+pub use reach::{Crossing, NoWay, Reach, Way};
 pub use service::{DownloadPlan, WorkloadPlan};
 pub use shape::{DelayStage, Loaded, LossPlan, RateStage, ShapePlan, TraceStage};
 pub use timeline::{
@@ -106,6 +113,10 @@ pub struct VariantPlan {
     pub local: Vec<IpAddr>,
     /// The client's interfaces of those addresses.
     pub interfaces: Vec<String>,
+    /// Addresses of servers that the client reaches from another than its first interface, each
+    /// with that interface's number in `interfaces`.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub behind: IndexMap<IpAddr, usize>,
     /// What happens, in the order of planned times as far as they are known.
     pub timeline: Vec<StepPlan>,
     /// Links that have another shape in this variant, both directions, by name.

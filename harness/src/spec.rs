@@ -57,6 +57,9 @@ pub struct Topology {
     /// Address families that every interface gets an address of; both when left out.
     #[serde(default = "both_families")]
     pub families: Vec<Family>,
+    /// Congestion control of the kernel's TCP in all nodes, as `bbr`; `cubic` when left out.
+    #[serde(default)]
+    pub tcp_congestion: Option<String>,
     /// Hosts, switches and routers by name.
     pub nodes: Named<Place>,
     /// Links; their order is the order in which addresses are given.
@@ -107,7 +110,7 @@ pub enum Kind {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Interface {
-    /// Addresses with their prefix length, as `10.1.0.3/24`; one per family at most. Families
+    /// Addresses with their prefix length, as `10.1.0.3/24`, all of a family in one subnet. Families
     /// without one here get an address chosen by Limosa.
     #[serde(default)]
     pub addresses: Vec<String>,
@@ -237,6 +240,9 @@ pub struct Experiment {
     /// What carries the packets of shaped links; `auto` when left out.
     #[serde(default)]
     pub links: Links,
+    /// Congestion control of the kernel's TCP in all places, as `bbr`; the topology's when left out.
+    #[serde(default)]
+    pub tcp_congestion: Option<String>,
     /// Seed of the whole experiment; a trial's own is a hash of it, the variant and the repetition.
     #[serde(default = "one")]
     pub seed: u64,

@@ -275,6 +275,7 @@ impl Host {
         Scene {
             lab,
             network: &self.plan.network,
+            client_place: self.node_of(Role::Client).ok().map(|(_, place)| place),
             nodes: RefCell::new(nodes),
             joined: Notify::new(),
             criu: self.criu.as_ref(),

@@ -55,7 +55,8 @@ impl Port {
             muted.clone(),
         );
         before.store(true, Ordering::SeqCst);
-        NodeSocket { inner: self.inner.clone(), default_source: None, muted, strangers: None }
+        let (inner, sources) = (self.inner.clone(), Arc::default());
+        NodeSocket { inner, default_source: None, sources, muted, strangers: None }
     }
 }
 
@@ -64,6 +65,8 @@ impl Port {
 pub(crate) struct NodeSocket {
     inner: Arc<Mutex<Box<dyn AsyncUdpSocket>>>,
     default_source: Option<IpAddr>,
+    /// By destination, where it is another.
+    sources: Arc<HashMap<IpAddr, IpAddr>>,
     muted: Arc<AtomicBool>,
     strangers: Option<Arc<Strangers>>,
 }
@@ -72,6 +75,11 @@ impl NodeSocket {
     /// Binds; `default_source` is the source of datagrams for which noq names none.
     pub(crate) fn bind(address: SocketAddr, default_source: Option<IpAddr>) -> io::Result<Self> {
         Ok(Self { default_source, ..Port::bind(address)?.socket() })
+    }
+
+    /// The same, with other sources for some destinations.
+    pub(crate) fn with_sources(self, sources: HashMap<IpAddr, IpAddr>) -> Self {
+        Self { sources: Arc::new(sources), ..self }
     }
 
     /// The same, and strangers are told.
@@ -88,7 +96,8 @@ impl AsyncUdpSocket for NodeSocket {
     fn create_sender(&self) -> Pin<Box<dyn UdpSender>> {
         let inner = self.inner().create_sender();
         let (default_source, ours) = (self.default_source, Ours::default());
-        Box::pin(NodeSender { inner, default_source, ours, muted: self.muted.clone() })
+        let (muted, sources) = (self.muted.clone(), self.sources.clone());
+        Box::pin(NodeSender { inner, default_source, sources, ours, muted })
     }
 
     fn poll_recv(
@@ -127,6 +136,7 @@ impl AsyncUdpSocket for NodeSocket {
 struct NodeSender {
     inner: Pin<Box<dyn UdpSender>>,
     default_source: Option<IpAddr>,
+    sources: Arc<HashMap<IpAddr, IpAddr>>,
     ours: Ours,
     muted: Arc<AtomicBool>,
 }
@@ -140,7 +150,9 @@ impl UdpSender for NodeSender {
         if self.muted.load(Ordering::SeqCst) {
             return Poll::Ready(Ok(()));
         }
-        let src_ip = transmit.src_ip.or(self.default_source);
+        let usual =
+            || self.sources.get(&transmit.destination.ip()).copied().or(self.default_source);
+        let src_ip = transmit.src_ip.or_else(usual);
         if src_ip.is_some_and(|ip| !self.ours.has(ip)) {
             return Poll::Ready(Ok(()));
         }

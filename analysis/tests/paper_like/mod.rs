@@ -217,6 +217,8 @@ fn trial(
             max_rtt_ms: Some(rtt + 0.4),
             sent_packets: 10,
             lost_packets: 0,
+            least_rtt_ms: None,
+            most_rtt_ms: None,
         })?;
     }
     let moved = |s: f64| shape.migrates.then_some(s);

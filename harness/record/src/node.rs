@@ -84,6 +84,10 @@ pub struct ClientConfig {
     pub fallback: Vec<SocketAddr>,
     /// The client's own addresses, one per interface; the first one is the default.
     pub local: Vec<IpAddr>,
+    /// Servers' addresses that are reached from another of the client's addresses than the first,
+    /// each with that one's number in `local`.
+    #[serde(default)]
+    pub behind: Vec<(IpAddr, usize)>,
     /// Where to answer control requests (loopback).
     pub control: SocketAddr,
     /// Folder for rows, logs and the result of this node.
@@ -120,6 +124,13 @@ pub struct ClientConfig {
     pub clients: u16,
     /// Scheme and transport settings.
     pub transport: Transport,
+}
+
+impl ClientConfig {
+    /// The number of the client's address from which a server is reached.
+    pub fn interface_toward(&self, server: IpAddr) -> usize {
+        self.behind.iter().find(|(to, _)| *to == server).map_or(0, |(_, number)| *number)
+    }
 }
 
 /// A DNS server, and what it is asked for.

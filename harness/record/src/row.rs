@@ -355,6 +355,12 @@ pub struct CalibrationRow {
     pub sent_packets: u16,
     /// Echo requests without an answer.
     pub lost_packets: u16,
+    /// The shortest round trip that the shapes allow, with their jitter and reordering.
+    #[serde(default)]
+    pub least_rtt_ms: Option<f64>,
+    /// The longest that they allow, but for queues.
+    #[serde(default)]
+    pub most_rtt_ms: Option<f64>,
 }
 
 /// A CSV file that is written row by row, each row on its way to the disk before the next is made.

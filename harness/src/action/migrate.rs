@@ -16,13 +16,13 @@ pub use rounds::Round;
 use super::Scene;
 use crate::{
     node::Node,
-    plan::{MigratePlan, PAGES_PORT, TRANSFER_PORT},
+    plan::{MigratePlan, PAGES_PORT, Reach, TRANSFER_PORT},
     spec::Transfer,
     sys::criu::{Criu, DumpReport, Leave, Options, Pages, RestoreReport, Served},
     timeline::Outcome,
     transfer::{self, Report, Route, rsync, stream},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use limosa_record::clock::now_ns;
 use std::{
     fs,
@@ -87,9 +87,9 @@ impl Scene<'_> {
         let node = self.node(&plan.node)?;
         let name = format!("migrate-{}", self.moves.borrow().len() + 1);
         let from = node.place();
-        let route = self.network.route(&from, &plan.to);
-        let (_, own, at) = route.with_context(|| format!("no way from {from} to {}", plan.to))?;
-        let at = SocketAddr::new(at, TRANSFER_PORT);
+        let way = Reach::new(self.network).way(&from, &plan.to);
+        let way = way.map_err(|no| anyhow!("{}\n  hint: {}", no.why, no.hint))?;
+        let (own, at) = (way.from, SocketAddr::new(way.to, TRANSFER_PORT));
         let mover = Mover {
             scene: self,
             criu: self.criu()?,

@@ -9,7 +9,7 @@
 
 use super::Scene;
 use crate::{
-    plan::RelocatePlan,
+    plan::{Reach, RelocatePlan},
     sys::{
         link::{self, MAIN_TABLE, Route},
         mptcp,
@@ -109,10 +109,10 @@ impl Scene<'_> {
     /// Old and new host with their address towards the other one.
     fn tunnel_ends<'p>(&self, plan: &'p RelocatePlan) -> [(&'p str, Option<Ipv4Addr>); 2] {
         [(&plan.from, &plan.to), (&plan.to, &plan.from)].map(|(at, other)| {
-            let own = self.network.route(at, other).and_then(|(_, own, _)| match own {
-                IpAddr::V4(own) => Some(own),
-                IpAddr::V6(_) => None,
-            });
+            let own = match Reach::new(self.network).way_in(true, at, other).map(|way| way.from) {
+                Ok(IpAddr::V4(own)) => Some(own),
+                _ => None,
+            };
             (at.as_str(), own)
         })
     }

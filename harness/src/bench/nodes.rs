@@ -86,6 +86,7 @@ impl Pair {
             connect: SocketAddr::new(server_ip, SERVER_PORT),
             fallback: vec![],
             local: vec![client_ip],
+            behind: Vec::new(),
             // Both may be in one namespace.
             control: SocketAddr::new(CONTROL.ip(), CONTROL.port() + 1),
             folder: folder.join("client"),

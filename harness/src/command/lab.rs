@@ -6,7 +6,7 @@ use crate::{
     doctor::{self, NotReady},
     journal,
     lab::{Lab, pinned::PinnedLab},
-    plan,
+    plan::{self, Network, NoWay, Reach},
     spec::{self, Kind, Links},
     sys::link,
 };
@@ -32,23 +32,37 @@ pub(super) fn up(topology: &Path, name: Option<&str>, links: Links) -> Result<u8
     let hosts =
         network.places.iter().filter(|(_, p)| p.kind == Kind::Host).map(|(n, _)| n.as_str());
     let hosts: Vec<_> = hosts.collect();
-    let address = hosts.last().and_then(|h| network.address(h));
     say!("lab {name} is up: {}", hosts.join(", "));
     if network.needs_shaping() {
         say!("{}", show::links_text(backend, &why));
     }
-    if let (Some(first), Some(address)) = (hosts.first(), address) {
-        say!("try: limosa exec {name} {first} -- ping -c 3 {address}");
-    }
+    propose(&name, &network, &hosts);
     drop(pinned);
     Ok(exit::OK)
+}
+
+/// A command that works, and what does not reach each other.
+fn propose(lab: &str, network: &Network, hosts: &[&str]) {
+    let reach = Reach::new(network);
+    let Some((first, others)) = hosts.split_first() else { return };
+    let ways: Vec<_> = others.iter().map(|other| reach.way(first, other)).collect();
+    if let Some(way) = ways.iter().rev().find_map(|way| way.as_ref().ok()) {
+        say!("try: limosa exec {lab} {first} -- ping -c 3 {}", way.to);
+    }
+    let mut none = ways.iter().filter_map(|way| way.as_ref().err());
+    if let Some(NoWay { why, hint }) = none.next() {
+        let further = match none.count() {
+            0 => String::new(),
+            n => format!(" (and so on for {n} more)"),
+        };
+        say!("note: {why}{further}\n  hint: {hint}");
+    }
 }
 
 /// `limosa exec LAB NODE -- CMD…`
 pub(super) fn exec(lab: &str, node: &str, command: &[String]) -> Result<u8> {
     become_root()?;
-    let pinned = PinnedLab::open(lab)?;
-    pinned.lab.place(node)?.enter_this_thread()?;
+    PinnedLab::place(lab, node)?.enter_this_thread()?;
     let [program, arguments @ ..] = command else { return Ok(exit::USAGE) };
     // The namespace is this thread's alone, and exec keeps only this thread.
     let error = Command::new(program).args(arguments).exec();

@@ -63,7 +63,29 @@ pub fn carry() -> Result<()> {
         .is_ok(),
         ..Status::default()
     };
-    Carrier::new(status)?.run()
+    let mut carrier = Carrier::new(status)?;
+    let end = carrier.run();
+    close(carrier.links);
+    end
+}
+
+/// Threads that close devices. The kernel waits some 20 ms for each, for all that wait together.
+const CLOSERS: usize = 32;
+
+/// Lets go of the devices, which takes them away.
+fn close(links: Vec<Link>) {
+    let mut parts: Vec<Vec<OwnedFd>> = Vec::new();
+    parts.resize_with(CLOSERS.min(links.len().max(1)), Vec::new);
+    let count = parts.len();
+    for (n, device) in links.into_iter().flat_map(Link::into_devices).enumerate() {
+        parts[n % count].push(device);
+    }
+    std::thread::scope(|scope| {
+        for part in parts {
+            // Where there is no thread, this one closes them.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, move || drop(part));
+        }
+    });
 }
 
 /// The lowest real-time priority: before everything ordinary, behind the kernel's own threads.
@@ -119,7 +141,7 @@ impl Carrier {
         })
     }
 
-    fn run(mut self) -> Result<()> {
+    fn run(&mut self) -> Result<()> {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
         let mut buffer = vec![0; LONGEST_READ];
         loop {

@@ -53,6 +53,10 @@ impl Link {
         Self { name, up: true, devices, ways: directions.map(way) }
     }
 
+    pub(super) fn into_devices(self) -> [OwnedFd; 2] {
+        self.devices
+    }
+
     /// Where a direction comes in.
     pub(super) fn device(&self, side: usize) -> BorrowedFd<'_> {
         self.devices[side].as_fd()

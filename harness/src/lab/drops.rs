@@ -62,17 +62,22 @@ impl Lab {
             Action::Attack(attack) => attack.cut.is_some(),
             _ => false,
         });
-        let lossy = self.lossy(timeline);
+        let lossy =
+            self.directions(timeline, |shape| shape.delay.loss != LossPlan::Random { ratio: 0.0 });
         let shapes = self.shapes()?;
         let late = shapes.iter().filter_map(|s| s.engine.as_ref());
         let late = late.map(|counters| counters.timer.p99_ns as f64 / 1e6);
         let lateness_p99_ms = late.reduce(f64::max);
         let mut drops: Vec<LinkDrops> =
             shapes.iter().flat_map(|status| of_direction(status, &lossy, cut)).collect();
+        // What was damaged on a link is thrown away by whoever it then seems to be for.
+        let damaged = self.directions(timeline, |shape| shape.delay.corrupt_ratio > 0.0);
+        let damaged = !damaged.is_empty();
         // A link that is cut drops what comes, which may be on any interface on the way.
         for (name, netns) in self.namespaces().filter(|_| !cut) {
             for found in link::list(netns)? {
-                let packets = found.counters.rx_dropped + found.counters.tx_dropped;
+                let received = if damaged { 0 } else { found.counters.rx_dropped };
+                let packets = received + found.counters.tx_dropped;
                 let place = format!("{} {}", name.trim_end_matches(".netns"), found.name);
                 drops.push(LinkDrops { place, cause: "interface", packets });
             }
@@ -80,11 +85,12 @@ impl Lab {
         Ok(LinkReadings { drops, lateness_p99_ms })
     }
 
-    /// The directions that are to lose packets at some time.
-    fn lossy(&self, timeline: &[StepPlan]) -> HashSet<String> {
-        let loses = |shape: &Option<ShapePlan>| {
-            shape.as_ref().is_some_and(|s| s.delay.loss != LossPlan::Random { ratio: 0.0 })
-        };
+    /// The directions that have such a shape at some time.
+    fn directions(
+        &self,
+        timeline: &[StepPlan],
+        has: impl Fn(&ShapePlan) -> bool,
+    ) -> HashSet<String> {
         let steps = timeline.iter().filter_map(|step| match &step.action {
             Action::Shape { link, a_to_b, b_to_a } => Some((link, a_to_b, b_to_a)),
             _ => None,
@@ -93,7 +99,7 @@ impl Lab {
         links
             .chain(steps)
             .flat_map(|(link, a_to_b, b_to_a)| [(link, "a_to_b", a_to_b), (link, "b_to_a", b_to_a)])
-            .filter(|(_, _, shape)| loses(shape))
+            .filter(|(_, _, shape)| shape.as_ref().is_some_and(&has))
             .map(|(link, direction, _)| format!("{link} {direction}"))
             .collect()
     }

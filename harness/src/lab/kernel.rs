@@ -94,6 +94,8 @@ impl Middles {
             ),
             link::enslave(middle.rb, Some(bridge_b)),
             link::set_up(middle.rb, true),
+            link::set_up(bridge_a, true),
+            link::set_up(bridge_b, true),
         ])?;
         a.connect()?;
         b.connect()?;

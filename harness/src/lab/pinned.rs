@@ -75,12 +75,25 @@ impl PinnedLab {
     /// When there is none of this name.
     pub fn open(name: &str) -> Result<Self> {
         let home = folder(name)?;
-        let file = home.join("network.json");
-        let Ok(text) = fs::read(&file) else { bail!("{}", unknown(name)) };
-        let network: Network =
-            serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))?;
-        let lab = open(&network, &home, Kept::find(&home))?;
-        Ok(Self { lab, network })
+        let network = network(name, &home)?;
+        let lab = open(&network, &home, Kept::find(&home));
+        let hint = || format!("the lab is not whole any more\n  hint: limosa down {name}");
+        Ok(Self { lab: lab.with_context(hint)?, network })
+    }
+
+    /// The namespace of one place of a lab that is up, whatever has become of the others.
+    ///
+    /// # Errors
+    /// When there is no such lab, or no such place in it.
+    pub fn place(name: &str, place: &str) -> Result<Netns> {
+        let home = folder(name)?;
+        let network = network(name, &home)?;
+        if !network.places.contains_key(place) {
+            let all: Vec<_> = network.places.keys().map(|p| format!("`{p}`")).collect();
+            bail!("the lab has no node `{place}`\n  hint: the nodes are {}", all.join(", "));
+        }
+        let hint = || format!("the lab is not whole any more\n  hint: limosa down {name}");
+        Netns::open(&home.join(format!("{place}.netns"))).with_context(hint)
     }
 
     /// Removes one.
@@ -105,6 +118,13 @@ impl PinnedLab {
         }
         fs::remove_dir_all(&home).with_context(|| format!("remove {}", home.display()))
     }
+}
+
+/// What a lab was made of.
+fn network(name: &str, home: &Path) -> Result<Network> {
+    let file = home.join("network.json");
+    let Ok(text) = fs::read(&file) else { bail!("{}", unknown(name)) };
+    serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))
 }
 
 /// Makes the folder of a new lab, which goes when this process dies before the lab is up.

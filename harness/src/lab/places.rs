@@ -3,18 +3,25 @@
 
 use super::{Carrier, Lab, MTU_BYTES, Shaped, is_shaped, user::UserLinks};
 use crate::{
-    plan::{InterfacePlan, LinkPlan, Network, PlacePlan},
+    plan::{InterfacePlan, LinkPlan, Neighbour, Network, PlacePlan},
     spec::Kind,
     sys::{link, netlink::Request, netns::Netns, offload},
 };
 use anyhow::Result;
-use std::{collections::HashMap, thread, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    thread,
+    time::Duration,
+};
 
 /// How long the kernel may take until new links carry packets.
 const READY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Priority of the first rule of a multi-homed host; below the kernel's own 32766.
 const FIRST_RULE: u32 = 1000;
+
+/// The same of rules for what is bound to an interface.
+const FIRST_BOUND_RULE: u32 = 2000;
 
 /// Numbers of the switches' bridges, by place.
 pub(super) type Bridges<'n> = HashMap<&'n str, u32>;
@@ -69,6 +76,8 @@ impl Lab {
         // Trains of packets are one packet to a queueing discipline, but not to the engine.
         let cut_up = matches!(self.shaped, Shaped::Kernel(_));
         let lab = &*self;
+        let neighbours = network.neighbours();
+        let neighbours = &neighbours;
         // The kernel configures namespaces side by side, so a lab of hundreds takes all processors.
         let places: Vec<_> = network.places.iter().collect();
         let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -78,7 +87,7 @@ impl Lab {
                 .map(|part| {
                     scope.spawn(move || {
                         part.iter().try_for_each(|(name, place)| {
-                            lab.configure(network, name, place, cut_up)
+                            lab.configure(name, place, neighbours, cut_up)
                         })
                     })
                 })
@@ -87,25 +96,38 @@ impl Lab {
                 w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };
             workers.into_iter().try_for_each(join)
+        })?;
+        // Only now, so that what hosts say of themselves (IPv6) does not go to all others.
+        for (name, index) in &bridges {
+            self.places[*name].apply([link::set_up(*index, true)])?;
+        }
+        self.places.iter().try_for_each(|(name, netns)| {
+            let place = &network.places[name];
+            link::wait_ready(netns, &self.own(name, place), READY_LIMIT)
         })
     }
 
     /// Everything inside a place, until its links carry packets.
     fn configure(
         &self,
-        network: &Network,
         name: &str,
         place: &PlacePlan,
+        neighbours: &HashMap<&str, Vec<Neighbour<'_>>>,
         cut_up: bool,
     ) -> Result<()> {
         let netns = &self.places[name];
-        netns.apply(self.configuration(network, name, place))?;
+        let known = neighbours.get(name).map_or(&[][..], |known| known);
+        netns.apply(self.configuration(name, place, known))?;
         for interface in place.interfaces.iter().filter(|_| cut_up) {
             offload::disable(netns, &interface.name)?;
         }
+        Ok(())
+    }
+
+    /// Numbers of a place's interfaces.
+    fn own(&self, name: &str, place: &PlacePlan) -> Vec<u32> {
         let index = |i: &InterfacePlan| self.indices[&(name.to_owned(), i.name.clone())];
-        let own: Vec<u32> = place.interfaces.iter().map(index).collect();
-        link::wait_ready(netns, &own, READY_LIMIT)
+        place.interfaces.iter().map(index).collect()
     }
 
     fn ends<'n>(
@@ -128,9 +150,9 @@ impl Lab {
     /// Everything about a place's own interfaces: addresses, routes, rules, neighbours.
     fn configuration<'n>(
         &self,
-        network: &'n Network,
-        name: &'n str,
+        name: &str,
         place: &PlacePlan,
+        neighbours: &[Neighbour<'_>],
     ) -> Vec<Request<'n>> {
         let index = |interface: &str| self.indices[&(name.to_owned(), interface.to_owned())];
         let mut requests = vec![link::set_up(link::LOOPBACK, true)];
@@ -151,8 +173,15 @@ impl Lab {
         for (priority, rule) in (FIRST_RULE..).zip(&place.rules) {
             requests.push(link::add_rule(rule.from, rule.table, priority));
         }
-        for (interface, address, mac) in network.neighbours(name) {
-            requests.push(link::set_neighbour(index(interface), address, mac));
+        // What is bound to an interface (`ping -I eth1`) uses its table, too.
+        let routed = place.routes.iter().filter(|route| route.table != link::MAIN_TABLE);
+        let bound: BTreeSet<_> =
+            routed.map(|r| (&r.interface, r.to.addr().is_ipv4(), r.table)).collect();
+        for (priority, (interface, v4, table)) in (FIRST_BOUND_RULE..).zip(bound) {
+            requests.push(link::add_bound_rule(interface, v4, table, priority));
+        }
+        for (interface, address, mac) in neighbours {
+            requests.push(link::set_neighbour(index(interface), *address, *mac));
         }
         requests
     }

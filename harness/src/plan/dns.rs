@@ -1,6 +1,6 @@
 //! The DNS server of an experiment.
 
-use super::{Network, NodePlan};
+use super::{Network, NodePlan, Reach};
 use crate::spec::{Document, Experiment, Problem, Role};
 use indexmap::IndexMap;
 use limosa_record::node::Scheme;
@@ -26,6 +26,7 @@ pub struct DnsPlan {
 pub(super) fn resolve(
     experiment: &Document<Experiment>,
     network: &Network,
+    reach: &Reach<'_>,
     nodes: &IndexMap<String, NodePlan>,
     problems: &mut Vec<Problem>,
 ) -> Option<DnsPlan> {
@@ -40,11 +41,13 @@ pub(super) fn resolve(
         return None;
     };
     let client = nodes.values().find(|n| n.role == Some(Role::Client))?;
+    let way = ["dns".into(), "on".into()];
     if let Some((message, hint)) = network.no_host(&wish.on) {
-        problems.push(experiment.problem(&["dns".into(), "on".into()], message, hint));
+        problems.push(experiment.problem(&way, message, hint));
         return None;
     }
-    let ip = network.address_toward(&wish.on, &client.on)?;
+    let told = |no: super::NoWay| problems.push(experiment.problem(&way, no.why, Some(no.hint)));
+    let ip = reach.way(&client.on, &wish.on).map_err(told).ok()?.to;
     Some(DnsPlan { on: wish.on.clone(), address: SocketAddr::new(ip, DNS_PORT) })
 }
 

@@ -1,18 +1,15 @@
 //! Experiment and topology to [`Plan`].
 
 use super::{
-    About, Action, Network, NodePlan, Plan, ShapePlan, TrialPlan, VariantPlan, WorkloadPlan, dns,
-    network, nodes, push, seed_of, service, shape, timeline,
+    About, Network, NodePlan, Plan, Reach, ShapePlan, TrialPlan, VariantPlan, WorkloadPlan, dns,
+    neighbours, network, nodes, push, seed_of, service, shape, timeline, variant,
 };
-use crate::spec::{
-    Document, Experiment, Links, Problem, Role, SpecError, Topology, Transport, Variant, known,
-};
+use crate::spec::{Document, Experiment, Links, Problem, Role, SpecError, Topology, known};
 use indexmap::IndexMap;
 use limosa_record::{
-    node::{self, Congestion, Ladder, Profile, Scheme},
+    node::Scheme,
     unit::{Size, Time},
 };
-use std::net::{IpAddr, SocketAddr};
 
 /// Longest time limit of a trial.
 const MAX_TIME_LIMIT: Time = Time::from_secs(24 * 3600);
@@ -52,14 +49,22 @@ pub fn resolve(
     let network = network::resolve(topology, spec.links, &mut problems);
     check_numbers(experiment, &mut problems);
     let workload = service::resolve(experiment, network.as_ref(), &mut problems);
-    let Some(network) = network else { return Err(SpecError(problems)) };
+    let Some(mut network) = network else { return Err(SpecError(problems)) };
+    if let Some(wanted) = &spec.tcp_congestion {
+        if let Some(why) = network::wrong_congestion(wanted) {
+            let hint = Some("write it like `bbr` or `cubic`".into());
+            problems.push(experiment.problem(&["tcp_congestion".into()], why, hint));
+        }
+        network.tcp_congestion = Some(wanted.clone());
+    }
     let Some(nodes) = nodes::resolve(experiment, &network, &mut problems) else {
         return Err(SpecError(problems));
     };
     check_expectations(experiment, &nodes, &mut problems);
     nodes::check_pair(experiment, &nodes, &mut problems);
     check_capture(experiment, &network, &mut problems);
-    let dns = dns::resolve(experiment, &network, &nodes, &mut problems);
+    let reach = &Reach::new(&network);
+    let dns = dns::resolve(experiment, &network, reach, &nodes, &mut problems);
     for (i, step) in spec.timeline.iter().enumerate() {
         for (v, name) in step.only.iter().flatten().enumerate() {
             if !spec.variants.is_empty() && !spec.variants.contains_key(name) {
@@ -73,7 +78,7 @@ pub fn resolve(
             }
         }
     }
-    let context = timeline::Context::new(experiment, &network, &nodes);
+    let context = timeline::Context::new(experiment, &network, reach, &nodes);
     if context.steps() > MAX_TAKEN {
         let message =
             format!("all variants together take {} steps, more than {MAX_TAKEN}", context.steps());
@@ -86,7 +91,7 @@ pub fn resolve(
         let shapes = shapes(experiment, name, &network, &mut problems);
         let resolved = match &workload {
             Some(WorkloadPlan::Push(route)) => {
-                push::variant(experiment, name, route, &network, &mut problems)
+                push::variant(experiment, name, route, reach, &mut problems)
                     .map(|plan| VariantPlan { timeline, ..plan })
             }
             // What is wrong with the workload has been told.
@@ -94,7 +99,7 @@ pub fn resolve(
             Some(_) => {
                 check_variant(experiment, name, &nodes, &mut problems);
                 nodes::check_scheme(experiment, name, variant, &nodes, &mut problems);
-                resolve_variant(spec, variant, &network, &nodes, timeline)
+                variant::resolve(&context, name, timeline, &mut problems)
             }
         };
         if let Some(plan) = resolved {
@@ -118,6 +123,13 @@ pub fn resolve(
     let time_limit = spec.time_limit;
     let expect = expectations(spec, &nodes);
     let (experiment, links, capture) = (about, spec.links, spec.capture.clone());
+    network.talkers = neighbours::talkers(
+        &network,
+        nodes.values().map(|n| n.on.as_str()),
+        dns.as_ref().map(|dns| dns.on.as_str()),
+        &workload,
+        variants.values(),
+    );
     Ok(Plan {
         experiment,
         links,
@@ -272,12 +284,13 @@ fn shapes(
             problems.push(experiment.problem(&way, message, hint));
             continue;
         }
-        match shape::resolve(wish, &experiment.traces, experiment.value.links) {
+        let (delay, links) = (wish.delay.unwrap_or_default(), experiment.value.links);
+        match shape::resolve(wish, delay, &experiment.traces, links) {
             Ok(shape) => drop(shapes.insert(link.clone(), shape)),
-            Err((field, why)) => {
+            Err(wrong) => {
                 let mut way = way.to_vec();
-                way.extend(shape::is_given(wish, field).then(|| field.into()));
-                problems.push(experiment.problem(&way, why, None));
+                way.extend(shape::is_given(wish, wrong.field).then(|| wrong.field.into()));
+                problems.push(experiment.problem(&way, wrong.why, wrong.hint));
             }
         }
     }
@@ -336,98 +349,4 @@ fn check_variant(
         (Some(_), None) => return,
     };
     problems.push(experiment.problem(&way, message, Some(hint.into())));
-}
-
-/// A variant of a workload with a client, without its shapes.
-fn resolve_variant(
-    spec: &Experiment,
-    variant: &Variant,
-    network: &Network,
-    nodes: &IndexMap<String, NodePlan>,
-    timeline: Vec<super::StepPlan>,
-) -> Option<VariantPlan> {
-    let scheme = variant.scheme;
-    let of = |role| nodes.values().find(|n| n.role == Some(role));
-    let (serving, client) = (of(Role::Server)?, of(Role::Client)?.on.as_str());
-    let (server, port) = (serving.on.as_str(), serving.port());
-    let at = |place: &str| {
-        let address = serving.address.or_else(|| network.address_toward(place, client))?;
-        Some(SocketAddr::new(address, port))
-    };
-    let connect = at(server)?;
-    let restored: Vec<&str> = timeline
-        .iter()
-        .filter_map(|s| match &s.action {
-            Action::Restore { on, .. } => Some(on.as_str()),
-            Action::Migrate(m) => Some(m.to.as_str()),
-            _ => None,
-        })
-        .collect();
-    let mut fallback: Vec<SocketAddr> = restored.iter().filter_map(|on| at(on)).collect();
-    fallback.dedup();
-    if fallback.is_empty() {
-        fallback.push(connect);
-    }
-    let mut local: Vec<IpAddr> = Vec::new();
-    let mut interfaces = Vec::new();
-    let servers = std::iter::once(server).chain(restored.iter().copied());
-    let used = match scheme {
-        Some(Scheme::Multipath) => network.places[client].interfaces.iter().collect(),
-        Some(Scheme::DualPath | Scheme::PostCopy) => network.interfaces_toward(client, servers),
-        // The paper's QUIC never uses the second interface, and the others have one path.
-        _ => network.interfaces_toward(client, [server]),
-    };
-    for interface in used {
-        let same = interface.addresses.iter().find(|a| a.addr().is_ipv4() == connect.is_ipv4());
-        if let Some(address) = same {
-            local.push(address.addr());
-            interfaces.push(interface.name.clone());
-        }
-    }
-    Some(VariantPlan {
-        scheme,
-        transport: scheme.map(|scheme| transport(scheme, &variant.transport, &spec.transport)),
-        connect,
-        fallback,
-        local,
-        interfaces,
-        timeline,
-        shapes: IndexMap::new(),
-        clients: variant.clients.unwrap_or(1),
-        ballast: variant.ballast.as_ref().map(|b| node::Ballast {
-            bytes: b.size.0,
-            dirty_bytes_per_s: b.dirty.map_or(0, |rate| rate.0 / 8),
-            hot_share: b.hot.map_or(1.0, |share| share.0),
-        }),
-        push: None,
-    })
-}
-
-fn transport(scheme: Scheme, own: &Transport, common: &Transport) -> node::Transport {
-    let profile = own.profile.or(common.profile).unwrap_or(Profile::Modern);
-    let usual = match (scheme, profile) {
-        (Scheme::Multipath, Profile::Modern) => Congestion::Olia,
-        (Scheme::Multipath, Profile::Paper2025) => Congestion::OliaMpquic,
-        _ => Congestion::Cubic,
-    };
-    let time = |own: Option<Time>, common: Option<Time>, usual| own.or(common).unwrap_or(usual);
-    node::Transport {
-        scheme,
-        profile,
-        congestion: own.congestion.or(common.congestion).unwrap_or(usual),
-        ladder: own.ladder.or(common.ladder).unwrap_or(match scheme {
-            Scheme::Multipath | Scheme::Pool => Ladder::Paper,
-            _ => Ladder::Fast,
-        }),
-        idle_timeout: time(own.idle_timeout, common.idle_timeout, Time::from_secs(30)),
-        keep_alive: own.keep_alive.or(common.keep_alive),
-        moves_noticed: true,
-        sample_interval: time(own.sample_interval, common.sample_interval, Time::from_millis(100)),
-        seed: 0,
-        qlog: own.qlog.or(common.qlog).unwrap_or(false),
-        key_log: own.key_log.or(common.key_log).unwrap_or(false),
-        early_data: own.early_data.or(common.early_data).unwrap_or(false),
-        initial_window_bytes: own.initial_window.or(common.initial_window).map(|s| s.0),
-        pool_order: own.pool_order.or(common.pool_order).unwrap_or_default(),
-    }
 }

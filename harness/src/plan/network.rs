@@ -9,7 +9,7 @@
 //! shortest way to every segment.
 
 use super::{
-    addresses, routes,
+    addresses, routes, segments,
     shape::{self, ShapePlan},
 };
 use crate::spec::{Document, Kind, Link, Links, Problem, Shape, Topology, known};
@@ -17,12 +17,19 @@ use indexmap::IndexMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeSet, HashSet},
     net::IpAddr,
 };
 
 /// Longest interface name that Linux takes.
 const MAX_INTERFACE_NAME: usize = 15;
+
+/// Names that every namespace has, or has once a module is loaded: loopback, folders of sysctls,
+/// a switch's bridge, and what tunnels fall back on.
+const RESERVED: [&str; 15] = [
+    "lo", ".", "..", "all", "default", "br0", "tunl0", "sit0", "ip6tnl0", "gre0", "gretap0",
+    "erspan0", "ip_vti0", "ip6_vti0", "ip6gre0",
+];
 
 /// All places and links.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +38,12 @@ pub struct Network {
     pub places: IndexMap<String, PlacePlan>,
     /// Links in the order of the file.
     pub links: Vec<LinkPlan>,
+    /// Congestion control of the kernel's TCP; the usual one when empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp_congestion: Option<String>,
+    /// The places where something runs or will run, where that is known and a segment is large.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub talkers: BTreeSet<String>,
 }
 
 /// A place: one namespace.
@@ -139,62 +152,6 @@ impl Network {
     pub fn address(&self, place: &str) -> Option<IpAddr> {
         self.places.get(place)?.interfaces.iter().find_map(|i| i.addresses.first()).map(IpNet::addr)
     }
-
-    /// An address of a place, one on a segment that it shares with `from` if there is any; of the
-    /// family that comes first.
-    pub fn address_toward(&self, place: &str, from: &str) -> Option<IpAddr> {
-        let near: BTreeSet<usize> =
-            self.places.get(from)?.interfaces.iter().map(|i| i.segment).collect();
-        let interfaces = &self.places.get(place)?.interfaces;
-        let shared = interfaces.iter().filter(|i| near.contains(&i.segment));
-        let mut addresses = shared.chain(interfaces).filter_map(|i| i.addresses.first());
-        addresses.next().map(IpNet::addr)
-    }
-
-    /// The interfaces of `place` through which these places are reached, each once: one on a
-    /// shared segment if there is any, else the first.
-    pub fn interfaces_toward<'a>(
-        &self,
-        place: &str,
-        others: impl IntoIterator<Item = &'a str>,
-    ) -> Vec<&InterfacePlan> {
-        let mut found: Vec<&InterfacePlan> = Vec::new();
-        let own = &self.places[place].interfaces;
-        for other in others {
-            let near = |i: &&InterfacePlan| {
-                let theirs = self.places.get(other).into_iter().flat_map(|p| &p.interfaces);
-                theirs.into_iter().any(|t| t.segment == i.segment)
-            };
-            let Some(chosen) = own.iter().find(near).or(own.first()) else { continue };
-            if !found.iter().any(|i| i.name == chosen.name) {
-                found.push(chosen);
-            }
-        }
-        found
-    }
-
-    /// How one place reaches another: its own interface and address, and the other's address.
-    pub fn route(&self, from: &str, to: &str) -> Option<(&str, IpAddr, IpAddr)> {
-        let interface = *self.interfaces_toward(from, [to]).first()?;
-        let to = self.address_toward(to, from)?;
-        let own = interface.addresses.iter().find(|a| a.addr().is_ipv4() == to.is_ipv4())?;
-        Some((&interface.name, own.addr(), to))
-    }
-
-    /// A place's other stations on its segments: own interface, their address, their MAC.
-    pub fn neighbours<'a>(
-        &'a self,
-        place: &'a str,
-    ) -> impl Iterator<Item = (&'a str, IpAddr, [u8; 6])> {
-        let own = self.places.get(place).into_iter().flat_map(|p| &p.interfaces);
-        own.filter(|i| !i.addresses.is_empty()).flat_map(move |mine| {
-            let others = self.places.iter().filter(move |(name, _)| *name != place);
-            others
-                .flat_map(|(_, p)| &p.interfaces)
-                .filter(|i| i.segment == mine.segment)
-                .flat_map(move |i| i.addresses.iter().map(move |a| (&*mine.name, a.addr(), i.mac)))
-        })
-    }
 }
 
 /// Resolves a topology, adding what is wrong with it to `problems`.
@@ -208,13 +165,16 @@ pub(super) fn resolve(
     if problems.len() > before {
         return None;
     }
-    number_segments(&mut network);
+    segments::number(topology, &mut network, problems);
+    if problems.len() > before {
+        return None;
+    }
     addresses::give(topology, &mut network, problems);
     if problems.len() > before {
         return None;
     }
-    routes::find(&mut network);
-    Some(network)
+    routes::find(topology, &mut network, problems);
+    (problems.len() == before).then_some(network)
 }
 
 fn places_and_links(
@@ -238,6 +198,7 @@ fn places_and_links(
         complain(&["families".into()], "no address family is left".into(), None);
     }
     let mut station = 0_u32;
+    let (mut in_use, mut named) = (HashSet::new(), HashSet::new());
     for (i, link) in spec.links.iter().enumerate() {
         let at = |field: &str| vec!["links".into(), i.into(), field.into()];
         let mut ends = Vec::new();
@@ -259,7 +220,7 @@ fn places_and_links(
                 complain(&way, why, None);
                 continue;
             }
-            if place.interfaces.iter().any(|i| i.name == interface) {
+            if !in_use.insert((name.to_owned(), interface.clone())) {
                 let hint = Some("an interface is the end of one link".into());
                 complain(&way, format!("`{name}.{interface}` is in use already"), hint);
                 continue;
@@ -274,7 +235,7 @@ fn places_and_links(
         }
         let Ok([a, b]) = <[_; 2]>::try_from(ends) else { continue };
         let name = link.name.clone().unwrap_or_else(|| format!("{}--{}", a.0, b.0));
-        if links.iter().any(|l| l.name == name) {
+        if !named.insert(name.clone()) {
             let hint = Some("give one of them a `name`".into());
             complain(&at("ends"), format!("two links are called `{name}`"), hint);
         }
@@ -286,28 +247,43 @@ fn places_and_links(
             let hint = Some("`shape` is both directions, the others are one each".into());
             complain(&at("shape"), "`shape` excludes `a_to_b` and `b_to_a`".into(), hint);
         }
-        let mut resolved = shapes.map(|(field, shape)| {
+        let delay = |shape: Option<&Shape>| shape.and_then(|s| s.delay).unwrap_or_default();
+        let delays = [delay(shapes[0].1), delay(shapes[1].1)];
+        let mut resolved = [0, 1].map(|side| {
+            let (field, shape) = shapes[side];
             let shape = shape?;
-            let failed = |(name, why): shape::FieldError| {
-                let given = shape::is_given(shape, name);
-                let way = if given { [at(field), vec![name.into()]].concat() } else { at(field) };
-                complain(&way, why, None);
+            let failed = |wrong: shape::FieldError| {
+                let given = shape::is_given(shape, wrong.field);
+                let way = at(field);
+                let way = if given { [way, vec![wrong.field.into()]].concat() } else { way };
+                complain(&way, wrong.why, wrong.hint);
             };
-            shape::resolve(shape, &topology.traces, backend).map_err(failed).ok()
+            shape::resolve(shape, delays[1 - side], &topology.traces, backend).map_err(failed).ok()
         });
         let [a_to_b, b_to_a] = [resolved[0].take(), resolved[1].take()];
         links.push(LinkPlan { name, ends: [a, b], a_to_b, b_to_a });
     }
     for (name, place) in spec.nodes.iter() {
         for interface in place.interfaces.keys() {
-            if !places[name].interfaces.iter().any(|i| i.name == *interface) {
+            if !in_use.contains(&(name.clone(), interface.clone())) {
                 let way = ["nodes".into(), name.into(), "interfaces".into(), interface.into()];
                 let hint = Some("interfaces come into being as ends of links".into());
                 complain(&way, format!("no link ends at `{name}.{interface}`"), hint);
             }
         }
     }
-    Network { places, links }
+    let tcp_congestion = spec.tcp_congestion.clone();
+    if let Some(why) = tcp_congestion.as_deref().and_then(wrong_congestion) {
+        complain(&["tcp_congestion".into()], why, Some("write it like `bbr` or `cubic`".into()));
+    }
+    Network { places, links, tcp_congestion, talkers: BTreeSet::new() }
+}
+
+/// Why a word cannot be the name of a congestion control (at most 15 bytes, TCP_CA_NAME_MAX).
+pub(super) fn wrong_congestion(name: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    let right = (1..16).contains(&name.len()) && name.chars().all(plain);
+    (!right).then(|| format!("`{}` names no congestion control", name.escape_debug()))
 }
 
 /// Both directions, with the field they stand in. A link shaped in one direction only gets an
@@ -340,60 +316,11 @@ fn check_interface_name(name: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.len() > MAX_INTERFACE_NAME || !name.chars().all(plain) {
         return Err(format!(
-            "`{name}` cannot be an interface: letters, digits, `-` and `_`, {MAX_INTERFACE_NAME} at most"
+            "`{name}` cannot be an interface: letters, digits, `-`, `_` and `.`, {MAX_INTERFACE_NAME} at most"
         ));
     }
-    if name == "lo" {
-        return Err("`lo` is every node's loopback".into());
+    if RESERVED.contains(&name) {
+        return Err(format!("`{name}` is a name that the kernel has for itself"));
     }
     Ok(())
-}
-
-/// Numbers segments in the order of the links: ends of a link, and all ports of a switch, are in
-/// the same one.
-fn number_segments(network: &mut Network) {
-    let ends: Vec<[(String, String); 2]> = network.links.iter().map(|l| l.ends.clone()).collect();
-    let mut number: Vec<usize> = (0..ends.len()).collect();
-    // Links that meet in a switch are one segment; repeat until nothing changes.
-    loop {
-        let mut changed = false;
-        for place in network.places.iter().filter(|(_, p)| p.kind == Kind::Switch).map(|p| p.0) {
-            let here = |l: &usize| ends[*l].iter().any(|e| e.0 == *place);
-            let at: Vec<usize> = (0..ends.len()).filter(here).collect();
-            let Some(least) = at.iter().map(|l| number[*l]).min() else { continue };
-            for link in at {
-                changed |= std::mem::replace(&mut number[link], least) != least;
-            }
-        }
-        if !changed {
-            break;
-        }
-    }
-    let order: BTreeSet<usize> = number.iter().copied().collect();
-    let dense: BTreeMap<usize, usize> =
-        order.into_iter().enumerate().map(|(i, n)| (n, i)).collect();
-    for (link, pair) in ends.iter().enumerate() {
-        for (place, interface) in pair {
-            let interfaces = &mut network.places[place].interfaces;
-            if let Some(i) = interfaces.iter_mut().find(|i| i.name == *interface) {
-                i.segment = dense[&number[link]];
-            }
-        }
-    }
-}
-
-/// Stations of a segment: place and number of the interface, in the order of MACs, that is, links.
-pub(super) fn stations(network: &Network) -> BTreeMap<usize, Vec<(String, usize)>> {
-    let mut all: Vec<([u8; 6], usize, String, usize)> = Vec::new();
-    for (name, place) in network.places.iter().filter(|(_, p)| p.kind != Kind::Switch) {
-        for (i, interface) in place.interfaces.iter().enumerate() {
-            all.push((interface.mac, interface.segment, name.clone(), i));
-        }
-    }
-    all.sort();
-    let mut segments: BTreeMap<usize, Vec<(String, usize)>> = BTreeMap::new();
-    for (_, segment, name, i) in all {
-        segments.entry(segment).or_default().push((name, i));
-    }
-    segments
 }

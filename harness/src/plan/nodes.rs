@@ -98,14 +98,11 @@ pub(super) fn resolve(
         return Some(IndexMap::new());
     }
     let before = problems.len();
-    let has = |place: &str| {
-        network.places.get(place).is_some_and(|p| p.kind == Kind::Host)
-            && network.address(place).is_some()
-    };
     let nodes: IndexMap<String, Node> = match &experiment.value.nodes {
         Some(nodes) => nodes.0.clone(),
         None => {
-            let server = if has("server-a") { "server-a" } else { "server" };
+            let first = network.no_host("server-a");
+            let server = if first.is_none() { "server-a" } else { "server" };
             IndexMap::from([
                 ("server".into(), Node::own(server, Role::Server)),
                 ("client".into(), Node::own("client", Role::Client)),

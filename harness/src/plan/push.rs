@@ -1,6 +1,6 @@
 //! The workload `push`: which places it is between, and what each variant copies.
 
-use super::{Network, TRANSFER_PORT, VariantPlan};
+use super::{Network, Reach, TRANSFER_PORT, VariantPlan};
 use crate::spec::{Content, Document, Experiment, PathStep, Problem, Push};
 use indexmap::IndexMap;
 use limosa_record::unit::Size;
@@ -64,7 +64,7 @@ pub(super) fn variant(
     experiment: &Document<Experiment>,
     name: &str,
     route: &PushRoute,
-    network: &Network,
+    reach: &Reach<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<VariantPlan> {
     let spec = &experiment.value.variants[name];
@@ -90,15 +90,26 @@ pub(super) fn variant(
         let message = format!("a file of {} is outside 1B to {MAX_FILE}", pushed.size);
         return complain(Some("push"), message, "the thesis copies 100MiB to 10GiB");
     }
-    let (interface, own, to) = network.route(&route.from, &route.to)?;
+    let way = match reach.way(&route.from, &route.to) {
+        Ok(way) => way,
+        Err(no) => {
+            let way = ["workload", "push", "to"].map(PathStep::from);
+            let problem = experiment.problem(&way, no.why, Some(no.hint));
+            if !problems.contains(&problem) {
+                problems.push(problem);
+            }
+            return None;
+        }
+    };
     let (size, content, compress) = (pushed.size, pushed.content, pushed.compress);
     Some(VariantPlan {
         scheme: None,
         transport: None,
-        connect: SocketAddr::new(to, TRANSFER_PORT),
+        connect: SocketAddr::new(way.to, TRANSFER_PORT),
         fallback: Vec::new(),
-        local: vec![own],
-        interfaces: vec![interface.to_owned()],
+        local: vec![way.from],
+        interfaces: vec![way.interface.name.clone()],
+        behind: IndexMap::new(),
         timeline: Vec::new(),
         shapes: IndexMap::new(),
         clients: 1,

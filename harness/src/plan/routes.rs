@@ -2,10 +2,11 @@
 //! way to every segment.
 
 use super::{
-    addresses::is_v4,
-    network::{Network, PlacePlan, RoutePlan, RulePlan, stations},
+    network::{Network, PlacePlan, RoutePlan, RulePlan},
+    segments::stations,
+    subnets::is_v4,
 };
-use crate::spec::Kind;
+use crate::spec::{Document, Kind, Problem, Topology};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -13,16 +14,35 @@ use std::{
 };
 
 /// The kernel's main routing table.
-const MAIN_TABLE: u32 = 254;
+pub(super) const MAIN_TABLE: u32 = 254;
 
 /// Table of a multi-homed host's first interface; the next ones follow.
 const FIRST_TABLE: u32 = 100;
 
+/// Most routes of all routers together: each takes some 200 bytes here and as many in the kernel.
+const MOST_ROUTES: usize = 1_000_000;
+
 /// The first step towards a segment: own interface, and the next router's addresses.
 type Hop = (String, Vec<IpAddr>);
 
-pub(super) fn find(network: &mut Network) {
+/// Finds all routes, or adds to `problems` that they are too many.
+pub(super) fn find(
+    topology: &Document<Topology>,
+    network: &mut Network,
+    problems: &mut Vec<Problem>,
+) {
     let segments = stations(network);
+    let routers = network.places.values().filter(|p| p.kind == Kind::Router).count();
+    let families = topology.value.families.len().max(1);
+    if routers.saturating_mul(segments.len()).saturating_mul(families) > MOST_ROUTES {
+        let message = format!(
+            "{routers} routers that each know the way to {} segments need more than {MOST_ROUTES} routes",
+            segments.len()
+        );
+        let hint = Some("join places by switches, or take one family".into());
+        problems.push(topology.problem(&["links".into()], message, hint));
+        return;
+    }
     let subnets: BTreeMap<usize, Vec<IpNet>> = segments
         .iter()
         .map(|(segment, members)| {
@@ -37,13 +57,17 @@ pub(super) fn find(network: &mut Network) {
         .iter()
         .map(|(s, members)| (*s, members.iter().filter(|m| is_router(&m.0)).collect()))
         .collect();
+    let parts = Parts::of(network, &routers);
     let mut planned: Vec<(String, Vec<RoutePlan>, Vec<RulePlan>)> = Vec::new();
     for (name, place) in &network.places {
         let mut routes = Vec::new();
         let mut rules = Vec::new();
         match place.kind {
             Kind::Switch => {}
-            Kind::Host => host_routes(network, place, &routers, &mut routes, &mut rules),
+            Kind::Host => {
+                host_routes(network, place, &routers, &mut routes, &mut rules);
+                parts.beyond_the_default(network, place, &routers, &subnets, &mut routes);
+            }
             Kind::Router => {
                 for (segment, (through, via)) in ways(network, place, &routers) {
                     for to in &subnets[&segment] {
@@ -94,6 +118,60 @@ fn host_routes(
                 && has_default.insert(v4)
             {
                 routes.push(route(to, Some(via), MAIN_TABLE));
+            }
+        }
+    }
+}
+
+/// Which segments routers join.
+struct Parts(BTreeMap<usize, usize>);
+
+impl Parts {
+    fn of(network: &Network, routers: &BTreeMap<usize, Vec<&(String, usize)>>) -> Self {
+        let mut parts = BTreeMap::new();
+        for start in routers.keys() {
+            let mut queue = vec![*start];
+            while let Some(segment) = queue.pop() {
+                if parts.contains_key(&segment) {
+                    continue;
+                }
+                parts.insert(segment, *start);
+                let joined = routers[&segment].iter().map(|(router, _)| router);
+                queue.extend(joined.flat_map(|r| &network.places[r].interfaces).map(|i| i.segment));
+            }
+        }
+        Self(parts)
+    }
+
+    /// What a host's default router has no way to, but the router of another interface has.
+    fn beyond_the_default(
+        &self,
+        network: &Network,
+        place: &PlacePlan,
+        routers: &BTreeMap<usize, Vec<&(String, usize)>>,
+        subnets: &BTreeMap<usize, Vec<IpNet>>,
+        routes: &mut Vec<RoutePlan>,
+    ) {
+        let own: BTreeSet<usize> = place.interfaces.iter().map(|i| i.segment).collect();
+        let mut known = BTreeSet::new();
+        for interface in &place.interfaces {
+            let Some((router, i)) = routers[&interface.segment].first() else { continue };
+            let part = self.0[&interface.segment];
+            // The first one has the default route.
+            if !known.insert(part) || known.len() == 1 {
+                continue;
+            }
+            let vias = &network.places[router].interfaces[*i].addresses;
+            let there = self.0.iter().filter(|(s, p)| **p == part && !own.contains(s));
+            for to in there.flat_map(|(segment, _)| &subnets[segment]) {
+                let via = vias.iter().find(|a| is_v4(a) == is_v4(to)).map(IpNet::addr);
+                let (interface, table) = (interface.name.clone(), MAIN_TABLE);
+                routes.extend(via.map(|via| RoutePlan {
+                    to: *to,
+                    via: Some(via),
+                    interface,
+                    table,
+                }));
             }
         }
     }

@@ -99,14 +99,13 @@ pub fn vxlan(index: u32, name: &str, from: Ipv4Addr, to: Ipv4Addr) -> Request<'s
 /// UDP port of VXLAN.
 const VXLAN_PORT: u16 = 4789;
 
-/// A bridge that is up, forwards from the first frame on and speaks no protocol of its own: no
-/// spanning tree, no multicast snooping. It has no addresses in a [`Role::Silent`] namespace.
+/// A bridge that is down; once up it forwards from the first frame on and speaks no protocol of its
+/// own: no spanning tree, no multicast snooping. It has no addresses in a [`Role::Silent`] namespace.
 ///
 /// [`Role::Silent`]: super::netns::Role::Silent
 pub fn bridge(index: u32, name: &str) -> Request<'static> {
     let message = LinkBridge::new(name)
         .index(index)
-        .up()
         .stp_state(BridgeStpState::Disabled)
         .forward_delay(0)
         .mcast_snooping(false)
@@ -249,6 +248,22 @@ pub fn add_rule(from: IpAddr, table: u32, priority: u32) -> Request<'static> {
     Request::create(
         format!("add rule from {from} lookup {table}"),
         Message::NewRule(rule_message(from, table, priority)),
+    )
+}
+
+/// Packets of sockets that are bound to an interface look in this table first.
+pub fn add_bound_rule(interface: &str, v4: bool, table: u32, priority: u32) -> Request<'static> {
+    let mut message = RuleMessage::default();
+    message.header.family = if v4 { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.action = RuleAction::ToTable;
+    message.attributes = vec![
+        RuleAttribute::Oifname(interface.to_owned()),
+        RuleAttribute::Table(table),
+        RuleAttribute::Priority(priority),
+    ];
+    Request::create(
+        format!("add rule for what is bound to {interface} lookup {table}"),
+        Message::NewRule(message),
     )
 }
 

@@ -9,6 +9,11 @@
 //! made, so that after creation nothing but new sockets and sysctls needs such a thread.
 //! Nothing is ever written to /run/netns; [`Netns::pin`] makes a namespace outlive the process.
 
+mod settings;
+
+pub use settings::{Sysctl, settings_here};
+
+use self::settings::set_here;
 use super::netlink::{Netlink, Request};
 use anyhow::{Context, Result};
 use limosa_record::fault;
@@ -19,6 +24,7 @@ use rustix::{
     thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
 };
 use std::{
+    collections::HashMap,
     fs::File,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
@@ -29,49 +35,16 @@ use std::{
     thread,
 };
 
-/// A file below /proc/sys/net and what to write to it.
-pub type Sysctl = (&'static str, &'static str);
-
 /// What a namespace is for, which decides its sysctls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Sends and receives: no duplicate address detection (it delays bind by up to two seconds),
-    /// no asking for routers, no reverse path filter (it drops what arrives on a host's second
-    /// interface), multicast listener reports repeated within milliseconds, not seconds.
+    /// Sends and receives, and never forwards.
     Host,
     /// A host that also forwards IPv4 and IPv6 and does not correct its senders by redirects.
     Router,
     /// Only passes frames on: no IPv6 of its own, because each packet that it would send through
     /// a shaper costs queue space and a random number there.
     Silent,
-}
-
-const HOST: &[Sysctl] = &[
-    ("ipv4/conf/all/rp_filter", "0"),
-    ("ipv4/conf/default/rp_filter", "0"),
-    ("ipv6/conf/all/accept_dad", "0"),
-    ("ipv6/conf/default/accept_dad", "0"),
-    ("ipv6/conf/default/router_solicitations", "0"),
-    ("ipv6/conf/default/mldv2_unsolicited_report_interval", "1"),
-];
-const ROUTER: &[Sysctl] = &[
-    ("ipv4/ip_forward", "1"),
-    ("ipv6/conf/all/forwarding", "1"),
-    ("ipv4/conf/all/send_redirects", "0"),
-    ("ipv4/conf/default/send_redirects", "0"),
-];
-const SILENT: &[Sysctl] =
-    &[("ipv6/conf/all/disable_ipv6", "1"), ("ipv6/conf/default/disable_ipv6", "1")];
-
-impl Role {
-    fn settings(self) -> impl Iterator<Item = &'static Sysctl> {
-        let (first, second): (_, &[Sysctl]) = match self {
-            Self::Host => (HOST, &[]),
-            Self::Router => (HOST, ROUTER),
-            Self::Silent => (SILENT, &[]),
-        };
-        first.iter().chain(second)
-    }
 }
 
 /// Interfaces made here are numbered from 100, above the devices that the kernel adds by itself
@@ -87,13 +60,30 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Makes one namespace per role, loopback still down.
+    /// Makes one namespace per role, loopback still down, with the usual TCP.
+    ///
+    /// # Errors
+    /// What the kernel refused.
     pub fn create(roles: &[Role]) -> Result<Vec<Self>> {
+        Self::create_with(roles, None)
+    }
+
+    /// Makes one namespace per role, with a congestion control for its TCP or with the usual one.
+    ///
+    /// # Errors
+    /// What the kernel refused; it may have no such congestion control.
+    pub fn create_with(roles: &[Role], tcp_congestion: Option<&str>) -> Result<Vec<Self>> {
+        let mut needs = HashMap::new();
+        for role in roles {
+            if !needs.contains_key(role) {
+                needs.insert(*role, role.needs(tcp_congestion)?);
+            }
+        }
         let threads = thread::available_parallelism().map_or(1, usize::from);
         let parts = roles.chunks(roles.len().div_ceil(threads).max(1));
         thread::scope(|scope| {
             let make = |part: &'_ [Role]| -> Result<Vec<Self>> {
-                part.iter().map(|role| Self::create_here(*role)).collect()
+                part.iter().map(|role| Self::create_here(&needs[role])).collect()
             };
             let workers: Vec<_> = parts.map(|part| scope.spawn(move || make(part))).collect();
             let mut all = Vec::with_capacity(roles.len());
@@ -106,12 +96,12 @@ impl Netns {
     }
 
     /// Moves the calling thread into a new namespace and opens what belongs to it.
-    fn create_here(role: Role) -> Result<Self> {
+    fn create_here(settings: &[(String, String)]) -> Result<Self> {
         fault::here("netns").context("unshare(CLONE_NEWNET)")?;
         // SAFETY: NEWNET does not touch the descriptor table; the thread is ours and short-lived.
         unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.context("unshare(CLONE_NEWNET)")?;
         let fd = File::open("/proc/thread-self/ns/net").context("open /proc/thread-self/ns/net")?;
-        set_here(role.settings())?;
+        set_here(settings.iter().map(|(name, value)| (&**name, &**value)))?;
         Self::from_here(fd.into(), FIRST_INDEX)
     }
 
@@ -166,7 +156,7 @@ impl Netns {
 
     /// Writes sysctls of this namespace.
     pub fn set(&self, settings: &[Sysctl]) -> Result<()> {
-        self.run(|| set_here(settings))
+        self.run(|| set_here(settings.iter().copied()))
     }
 
     /// Has the kernel do all of the requests, in order and in as few system calls as possible.
@@ -240,20 +230,6 @@ pub fn unpin(path: &Path) -> Result<()> {
 
 fn enter(fd: BorrowedFd<'_>) -> Result<()> {
     move_into_link_name_space(fd, Some(LinkNameSpaceType::Network)).context("setns(CLONE_NEWNET)")
-}
-
-fn set_here<'s>(settings: impl IntoIterator<Item = &'s Sysctl>) -> Result<()> {
-    // A kernel that was started without IPv6 has none of its settings and needs none.
-    let no_ipv6 = !Path::new("/proc/sys/net/ipv6").exists();
-    for (name, value) in settings {
-        if no_ipv6 && name.starts_with("ipv6/") {
-            continue;
-        }
-        let path = Path::new("/proc/sys/net").join(name);
-        std::fs::write(&path, value)
-            .with_context(|| format!("write `{value}` to {}", path.display()))?;
-    }
-    Ok(())
 }
 
 fn on_own_thread<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {

@@ -178,6 +178,19 @@ pub fn set(link: u32, qdisc: &Qdisc) -> Request<'static> {
     )
 }
 
+/// Sets a root discipline that has no parameters: `blackhole` drops all that would be sent and
+/// leaves addresses, routes and neighbours alone, `noqueue` passes all, `pfifo_fast` is the kernel's
+/// own queue. All are in every kernel.
+pub fn set_plain(link: u32, kind: &'static str) -> Request<'static> {
+    let mut message = TcMessage::with_index(link.cast_signed());
+    message.header.parent = TcHandle::ROOT;
+    message.attributes = vec![TcAttribute::Kind(kind.into())];
+    Request::replace(
+        format!("set {kind} on interface {link}"),
+        Message::NewQueueDiscipline(message),
+    )
+}
+
 /// The disciplines of these two kinds in a namespace.
 pub fn list(netns: &Netns) -> Result<Vec<Status>> {
     let get = Message::GetQueueDiscipline(TcMessage::default());

@@ -8,7 +8,7 @@
 //! and it takes both back, so that a system call carries up to 64 KiB. Never switch these features
 //! off on a TAP ([`offload::disable`](super::offload::disable)): who reads cuts trains up itself.
 
-use super::{link::End, netlink::Request, netns::Netns};
+use super::{link::End, netlink::Request, netns::Netns, qdisc};
 use anyhow::{Context, Result, ensure};
 use limosa_record::fault;
 use netlink_packet_route::{RouteNetlinkMessage as Message, link::LinkAttribute};
@@ -45,7 +45,9 @@ pub fn create(netns: &Netns, end: &End) -> Result<OwnedFd> {
         .mtu(end.mtu_bytes)
         .append_extra_attribute(LinkAttribute::TxQueueLen(QUEUE_FRAMES))
         .build();
-    netns.apply([Request::change(what(), Message::SetLink(message))])?;
+    // Else it would be whatever the host has as its default.
+    let queue = qdisc::set_plain(end.index, "pfifo_fast");
+    netns.apply([Request::change(what(), Message::SetLink(message)), queue])?;
     Ok(tap)
 }
 

@@ -56,6 +56,7 @@ impl Host {
                 connect: variant.connect,
                 fallback: variant.fallback.clone(),
                 local: variant.local.clone(),
+                behind: variant.behind.iter().map(|(to, number)| (*to, *number)).collect(),
                 control: CONTROL,
                 folder: folder.into(),
                 ca: self.certificates.ca.clone(),

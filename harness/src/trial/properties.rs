@@ -116,6 +116,8 @@ impl Truth {
             max_rtt_ms: Some(rtt),
             sent_packets: 1,
             lost_packets: 0,
+            least_rtt_ms: None,
+            most_rtt_ms: None,
         });
         let finished = Finished {
             started_ns: 0,

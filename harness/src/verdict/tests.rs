@@ -38,6 +38,8 @@ fn calibration(min_rtt_ms: Option<f64>) -> Vec<CalibrationRow> {
         max_rtt_ms: min_rtt_ms,
         sent_packets: 10,
         lost_packets: 0,
+        least_rtt_ms: None,
+        most_rtt_ms: None,
     }]
 }
 

@@ -50,6 +50,8 @@ impl Meter {
             Scheme::Multipath => config.local.len(),
             // One interface per server, if there are two.
             Scheme::DualPath | Scheme::PostCopy => config.local.len().min(2),
+            // Behind which interface the server is may change.
+            _ if !config.behind.is_empty() => config.local.len(),
             _ => 1,
         };
         let locals: Vec<_> = config.local.iter().copied().take(used).collect();

@@ -36,6 +36,8 @@ use limosa_record::{
 use milestones::{Come, Milestones};
 use noq::{Endpoint, EndpointConfig, TokioRuntime, VarInt};
 use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -110,6 +112,20 @@ pub(crate) async fn run(config: ClientConfig) -> Result<()> {
 }
 
 impl Client {
+    /// A socket on all of the client's addresses, which reaches each server from the right one.
+    pub(crate) fn socket(&self) -> io::Result<NodeSocket> {
+        let config = &self.config;
+        let wildcard: IpAddr = match config.connect {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let source = |(to, number): &(IpAddr, usize)| Some((*to, *config.local.get(*number)?));
+        let sources = config.behind.iter().filter_map(source).collect();
+        let first = config.local.first().copied();
+        let socket = NodeSocket::bind(SocketAddr::new(wildcard, 0), first)?;
+        Ok(socket.with_sources(sources))
+    }
+
     fn open(
         config: ClientConfig,
         meter: &Arc<Meter>,

@@ -37,7 +37,8 @@ async fn connect(client: &Client, address: SocketAddr) -> std::io::Result<TcpStr
         SocketAddr::V4(_) => (TcpSocket::new_v4()?, Ipv4Addr::UNSPECIFIED.into()),
         SocketAddr::V6(_) => (TcpSocket::new_v6()?, Ipv6Addr::UNSPECIFIED.into()),
     };
-    let local = client.config.local.first().copied().unwrap_or(any);
+    let number = client.config.interface_toward(address.ip());
+    let local = client.config.local.get(number).copied().unwrap_or(any);
     socket.bind(SocketAddr::new(local, 0))?;
     socket.set_nodelay(true)?;
     socket.connect(address).await

@@ -13,11 +13,7 @@ use crate::{
 use anyhow::{Context, Result};
 use limosa_record::{node::Workload, row::event};
 use noq::{Connection, Endpoint, PathId, VarInt};
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// How long a handshake may take before the next address is tried; quic-go's default.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,9 +23,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Works over one path from the first interface.
 pub(super) async fn run(client: &Client, body: &mut Body) -> Result<()> {
-    let local = client.config.local.first().copied();
-    let ip = local.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let endpoint = &client.endpoint(NodeSocket::bind(SocketAddr::new(ip, 0), None)?)?;
+    let socket = match client.config.local.first() {
+        Some(ip) if client.config.behind.is_empty() => {
+            NodeSocket::bind(SocketAddr::new(*ip, 0), None)?
+        }
+        _ => client.socket()?,
+    };
+    let endpoint = &client.endpoint(socket)?;
     work(client, body, endpoint, async |_| std::future::pending().await).await
 }
 
@@ -141,7 +141,7 @@ async fn connect(
     let port = endpoint.local_addr().map(|local| local.port()).unwrap_or_default();
     client.connected(format!("{address} from port {port}"));
     if let Some(path) = connection.path(PathId::ZERO) {
-        client.meter.track(0, path);
+        client.meter.track(client.config.interface_toward(address.ip()), path);
     }
     Ok(connection)
 }

@@ -183,6 +183,7 @@ impl Pair {
                 connect: self.connect,
                 fallback: self.fallback.clone(),
                 local: self.locals.clone(),
+                behind: Vec::new(),
                 control: self.client_control,
                 folder: self.client_folder(),
                 ca: self.folder.path().join("cert.pem"),

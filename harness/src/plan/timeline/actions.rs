@@ -6,9 +6,10 @@ use super::{
     resolve::{Complain, Context, Own},
 };
 use crate::{
-    plan::{LinkPlan, MIGRATION_PORT, NodePlan, SERVER_PORT, nodes::subnets, shape},
+    plan::{LinkPlan, MIGRATION_PORT, NodePlan, SERVER_PORT, ShapePlan, nodes::subnets, shape},
     spec::{Kind, Migrate, PathStep, Restore, Role, Step, Verb, Wish, known},
 };
+use limosa_record::unit::Time;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 mod migrate;
@@ -243,6 +244,7 @@ fn restore(
     host(context, &spec.on, &way("on"), complain)?;
     let made = own.images.get(&*spec.from)?;
     address_fits(context, &made.node, &spec.on, &way("on"), complain)?;
+    served(context, &made.node, &spec.on, &way("on"), complain)?;
     let origin = context.nodes.get(&made.node)?;
     let own_server = origin.role == Some(Role::Server) && origin.command.is_none();
     match &spec.name {
@@ -291,6 +293,7 @@ fn migrate(context: &Context<'_>, spec: &Migrate, complain: &mut Complain<'_>) -
     let way = |field: &str| ["migrate".into(), field.into()];
     host(context, &spec.to, &way("to"), complain)?;
     address_fits(context, &spec.node, &spec.to, &way("to"), complain)?;
+    served(context, &spec.node, &spec.to, &way("to"), complain)?;
     if let Some((field, why, hint)) = migrate::nonsense(spec) {
         complain(&way(field), why.into(), Some(hint.into()));
         return None;
@@ -370,10 +373,13 @@ struct Cable<'a> {
     host: &'a (String, String),
 }
 
-/// A machine's end comes second: its host takes the cable out, so that the machine keeps its routes.
 fn cable<'a>(link: &'a LinkPlan, machine: &str) -> Option<Cable<'a>> {
-    let [host, end] = &link.ends;
-    (end.0 == machine).then_some(Cable { link: &link.name, machine: end, host })
+    let (machine, host) = match &link.ends {
+        [host, end] if end.0 == machine => (end, host),
+        [end, host] if end.0 == machine => (end, host),
+        _ => return None,
+    };
+    Some(Cable { link: &link.name, machine, host })
 }
 
 fn handover(
@@ -404,8 +410,10 @@ fn handover(
     }
     let client = context.nodes.values().find(|n| n.role == Some(Role::Client))?;
     let from = &context.nodes.get(&spec.from)?.on;
+    // Where clients reach the copy is checked where it is restored.
+    reached(context, from, &copy.on, &["handover".into(), "to".into()], complain)?;
     let toward = |place: &str, port| {
-        Some(SocketAddr::new(context.network.address_toward(&copy.on, place)?, port))
+        Some(SocketAddr::new(context.reach.way(place, &copy.on).ok()?.to, port))
     };
     Some(Action::Handover {
         from: spec.from.clone(),
@@ -428,19 +436,42 @@ fn reshape(
         complain(&["shape".into(), "link".into()], message, hint);
         return None;
     }
-    let mut one = |field: &str, wish: Option<&crate::spec::Shape>| {
+    let mut one = |field: &str, wish: Option<&crate::spec::Shape>, back: Time| {
         let wish = wish?;
         let (traces, links) = (&context.experiment.traces, context.experiment.value.links);
-        let failed = |(name, why): shape::FieldError| {
-            let way = ["shape".into(), field.into(), name.into()];
-            let shown = if shape::is_given(wish, name) { 3 } else { 2 };
-            complain(&way[..shown], why, None);
+        let failed = |wrong: shape::FieldError| {
+            let way = ["shape".into(), field.into(), wrong.field.into()];
+            let shown = if shape::is_given(wish, wrong.field) { 3 } else { 2 };
+            complain(&way[..shown], wrong.why, wrong.hint);
         };
-        shape::resolve(wish, traces, links).map_err(failed).ok()
+        shape::resolve(wish, back, traces, links).map_err(failed).ok()
     };
-    let a_to_b = one("a_to_b", spec.a_to_b.as_ref()).or_else(|| one("both", spec.both.as_ref()));
-    let b_to_a = one("b_to_a", spec.b_to_a.as_ref()).or_else(|| one("both", spec.both.as_ref()));
+    // What does not change has the delay of the start.
+    let delay = |new: Option<&crate::spec::Shape>, old: &Option<ShapePlan>| {
+        let new = new.or(spec.both.as_ref()).map(|shape| shape.delay.unwrap_or_default());
+        new.unwrap_or_else(|| Time(old.as_ref().map_or(0, |shape| shape.delay.delay_ns)))
+    };
+    let forth = delay(spec.a_to_b.as_ref(), &found.a_to_b);
+    let back = delay(spec.b_to_a.as_ref(), &found.b_to_a);
+    let both = spec.both.as_ref();
+    let a_to_b = one("a_to_b", spec.a_to_b.as_ref(), back).or_else(|| one("both", both, back));
+    let b_to_a = one("b_to_a", spec.b_to_a.as_ref(), forth).or_else(|| one("both", both, forth));
     Some(Action::Shape { link: spec.link.clone(), a_to_b, b_to_a })
+}
+
+/// Whether the client reaches its server where that will be.
+fn served(
+    context: &Context<'_>,
+    node: &str,
+    place: &str,
+    way: &[PathStep],
+    complain: &mut Complain<'_>,
+) -> Option<()> {
+    if context.nodes.get(node).is_none_or(|n| n.role != Some(Role::Server)) {
+        return Some(());
+    }
+    let client = context.nodes.values().find(|n| n.role == Some(Role::Client))?;
+    reached(context, &client.on, place, way, complain)
 }
 
 /// Whether a node's own address, if it has one, can be in a place.
@@ -460,6 +491,7 @@ fn address_fits(
     Some(())
 }
 
+/// The address at which the client finds what runs in a place.
 fn host(
     context: &Context<'_>,
     name: &str,
@@ -470,7 +502,26 @@ fn host(
         complain(way, message, hint);
         return None;
     }
-    Some(SocketAddr::new(context.network.address(name)?, SERVER_PORT))
+    let client = context.nodes.values().find(|n| n.role == Some(Role::Client));
+    let found = client.and_then(|c| context.reach.way(&c.on, name).ok()).map(|way| way.to);
+    Some(SocketAddr::new(found.or_else(|| context.network.address(name))?, SERVER_PORT))
+}
+
+/// Whether one place reaches another.
+fn reached(
+    context: &Context<'_>,
+    from: &str,
+    to: &str,
+    way: &[PathStep],
+    complain: &mut Complain<'_>,
+) -> Option<()> {
+    match context.reach.way(from, to) {
+        Ok(_) => Some(()),
+        Err(no) => {
+            complain(way, no.why, Some(no.hint));
+            None
+        }
+    }
 }
 
 fn link<'a>(

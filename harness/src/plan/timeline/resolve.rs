@@ -7,7 +7,7 @@ use super::{
     when::{self, Anchor, PACES, Pace, Timed, When},
 };
 use crate::{
-    plan::{LinkPlan, Network, NodePlan},
+    plan::{LinkPlan, Network, NodePlan, Reach},
     spec::{Checkpoint, Document, Experiment, Location, PathStep, Problem, Restore},
 };
 use indexmap::IndexMap;
@@ -19,9 +19,10 @@ use std::{
 
 /// What the steps refer to.
 pub(in crate::plan) struct Context<'a> {
-    pub(super) experiment: &'a Document<Experiment>,
-    pub(super) network: &'a Network,
-    pub(super) nodes: &'a IndexMap<String, NodePlan>,
+    pub(in crate::plan) experiment: &'a Document<Experiment>,
+    pub(in crate::plan) network: &'a Network,
+    pub(in crate::plan) reach: &'a Reach<'a>,
+    pub(in crate::plan) nodes: &'a IndexMap<String, NodePlan>,
     pub(super) links: HashMap<&'a str, &'a LinkPlan>,
     /// Steps for all variants, and those for each besides; numbers in the file.
     common: Vec<usize>,
@@ -34,6 +35,7 @@ impl<'a> Context<'a> {
     pub(in crate::plan) fn new(
         experiment: &'a Document<Experiment>,
         network: &'a Network,
+        reach: &'a Reach<'a>,
         nodes: &'a IndexMap<String, NodePlan>,
     ) -> Self {
         let links = network.links.iter().map(|link| (&*link.name, link)).collect();
@@ -47,7 +49,7 @@ impl<'a> Context<'a> {
             }
         }
         let told = RefCell::default();
-        Self { experiment, network, nodes, links, common, only, told }
+        Self { experiment, network, reach, nodes, links, common, only, told }
     }
 
     /// The steps of a variant, by their numbers in the file.

@@ -315,6 +315,12 @@ impl<'w> Walk<'w, '_> {
         if !self.has_room(step, node, to) {
             return;
         }
+        // What travels needs a way.
+        if let Some(State::Runs(from)) = self.life(node).map(|life| life.state)
+            && let Err(no) = self.context.reach.way(from, to)
+        {
+            return self.tell(step, &["migrate".into(), "to".into()], no.why, &no.hint);
+        }
         if let Some(before) = self.arrivals.insert(to, step) {
             self.wait_for(step, before);
         }

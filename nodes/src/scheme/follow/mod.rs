@@ -25,7 +25,6 @@ use crate::{
     client::{Body, Client, Failure, Link},
     dns,
     random::Random,
-    socket::NodeSocket,
     strangers::Strangers,
     transport::PATH_IDS,
 };
@@ -40,7 +39,7 @@ use limosa_record::{
 };
 use noq::{PathEvent, PathId};
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -91,13 +90,8 @@ trait Machine {
 
 /// Works over one path from the first interface, and follows the server.
 pub(super) async fn run(client: &Client, body: &mut Body) -> Result<()> {
-    let wildcard = match client.config.connect {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let first = client.config.local.first().copied();
     let (strangers, told) = Strangers::new(client.config.connect)?;
-    let socket = NodeSocket::bind(SocketAddr::new(wildcard, 0), first)?.noting(strangers.clone());
+    let socket = client.socket()?.noting(strangers.clone());
     let endpoint = &client.endpoint_with(strangers.endpoint(), socket)?;
     let told = tokio::sync::Mutex::new(told);
     let beside = async |link: &Arc<Link>| {
@@ -281,7 +275,8 @@ impl<'a> Driver<'a> {
         let remote = search.remote;
         self.client.events.now(event::PATH_ESTABLISHED, format!("path {id} to {remote}"));
         if let Some(path) = self.link.connection.path(id) {
-            self.client.meter.track(0, path);
+            let interface = self.client.config.interface_toward(remote.ip());
+            self.client.meter.track(interface, path);
         }
         let old = std::mem::replace(&mut self.home, id);
         search.into_probes().filter(|other| *other != id).for_each(|p| self.close(p));
@@ -314,7 +309,8 @@ impl<'a> Driver<'a> {
         let Some(search) = &mut self.search else { return };
         let expired = search.expire(now);
         if search.is_due(now) {
-            match detector::open(self.client, &self.link.connection, 0, search.remote) {
+            let interface = self.client.config.interface_toward(search.remote.ip());
+            match detector::open(self.client, &self.link.connection, interface, search.remote) {
                 Ok(id) => {
                     self.ids_left = self.ids_left.saturating_sub(1);
                     search.opened(id, self.ids_left < 1, now);

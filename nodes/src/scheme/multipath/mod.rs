@@ -26,7 +26,6 @@ mod silence;
 use super::{announced, detector, retired::Retired};
 use crate::{
     client::{Body, Client, Failure, Link},
-    socket::NodeSocket,
     transport::PATH_IDS,
 };
 use anyhow::Result;
@@ -37,7 +36,7 @@ use noq::{Connection, PathEvent, PathId};
 use silence::Silence;
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -47,12 +46,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Downloads over all interfaces and follows the server.
 pub(super) async fn run(client: &Client, body: &mut Body) -> Result<()> {
-    let first = client.config.local.first().copied();
-    let wildcard = match client.config.connect {
-        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    let endpoint = &client.endpoint(NodeSocket::bind(SocketAddr::new(wildcard, 0), first)?)?;
+    let endpoint = &client.endpoint(client.socket()?)?;
     let beside = async |link: &Arc<Link>| Driver::new(client, &link.connection).follow().await;
     super::quic::work(client, body, endpoint, beside).await
 }

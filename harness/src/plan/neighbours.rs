@@ -1,0 +1,112 @@
+//! Which stations of a segment know each other's Ethernet addresses from the start, so that no
+//! packet waits for ARP or neighbour discovery.
+//!
+//! In a segment of ordinary size everybody knows everybody. The entries are the square of the
+//! stations, and a thousand hosts would spend a gigabyte and most of their time on them. So in a
+//! large one those know each other that will talk by plan: routers and everybody, and all places
+//! where something runs or will run. Others find each other by ARP, once.
+
+use super::{Action, Network, VariantPlan, WorkloadPlan, segments::stations};
+use crate::spec::Kind;
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+/// Stations of the largest segment in which everybody knows everybody.
+const MOST_ACQUAINTED: usize = 128;
+
+/// What a place knows of another station: its own interface, their address, their MAC.
+pub type Neighbour<'n> = (&'n str, IpAddr, [u8; 6]);
+
+impl Network {
+    /// The permanent neighbours of each place that has any.
+    pub fn neighbours(&self) -> HashMap<&str, Vec<Neighbour<'_>>> {
+        let mut known: HashMap<&str, Vec<Neighbour<'_>>> = HashMap::new();
+        for members in stations(self).values() {
+            let of = |(place, i): &(String, usize)| {
+                let (name, plan) = self.places.get_key_value(place)?;
+                let talks = plan.kind == Kind::Router;
+                Some((name.as_str(), plan.interfaces.get(*i)?, talks, self.talks(name)))
+            };
+            let all: Vec<_> = members.iter().filter_map(of).collect();
+            let small = all.len() <= MOST_ACQUAINTED;
+            // In a large segment most know only the few that talk to many.
+            let few: Vec<_> =
+                all.iter().filter(|(_, _, router, party)| *router || *party).collect();
+            for (place, mine, router, party) in &all {
+                let others: Box<dyn Iterator<Item = _>> = match small || *router {
+                    true => Box::new(all.iter()),
+                    false => Box::new(few.iter().copied().filter(|o| o.2 || *party)),
+                };
+                let others = others.filter(|other| other.0 != *place);
+                let entries = others.flat_map(|(_, theirs, ..)| {
+                    theirs.addresses.iter().map(|net| (&*mine.name, net.addr(), theirs.mac))
+                });
+                known.entry(place).or_default().extend(entries);
+            }
+        }
+        known
+    }
+
+    fn talks(&self, place: &str) -> bool {
+        self.talkers.contains(place)
+    }
+}
+
+/// The places where something runs or will run, where it matters.
+pub(super) fn talkers<'p>(
+    network: &Network,
+    nodes: impl Iterator<Item = &'p str>,
+    dns: Option<&'p str>,
+    workload: &'p WorkloadPlan,
+    variants: impl Iterator<Item = &'p VariantPlan>,
+) -> BTreeSet<String> {
+    if stations(network).values().all(|members| members.len() <= MOST_ACQUAINTED) {
+        return BTreeSet::new();
+    }
+    let mut found: BTreeSet<String> = nodes.chain(dns).map(ToOwned::to_owned).collect();
+    if let WorkloadPlan::Push(route) = workload {
+        found.extend([route.from.clone(), route.to.clone()]);
+    }
+    for step in variants.flat_map(|v| &v.timeline) {
+        match &step.action {
+            Action::Restore { on, .. } => drop(found.insert(on.clone())),
+            Action::Migrate(plan) => drop(found.insert(plan.to.clone())),
+            Action::Attack(plan) => drop(found.insert(plan.from.clone())),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{plan, spec};
+    use std::{fmt::Write, path::Path};
+
+    fn star(hosts: usize) -> plan::Network {
+        let (mut nodes, mut links) = (String::new(), String::new());
+        for n in 0..hosts {
+            let _ = writeln!(nodes, "  h{n}: {{}}");
+            let _ = writeln!(links, "  - ends: [h{n}, s]");
+        }
+        let text = format!(
+            "version: 1\nfamilies: [ipv4]\nnodes:\n  s: {{kind: switch}}\n  r: {{kind: router}}\n\
+             {nodes}links:\n  - ends: [r, s]\n{links}"
+        );
+        let document = spec::parse(Path::new("star.yaml"), text).unwrap();
+        plan::resolve_topology(&document, spec::Links::Auto).unwrap()
+    }
+
+    #[test]
+    fn entries_do_not_grow_with_the_square_of_a_large_segment() {
+        let count = |network: &plan::Network| network.neighbours().values().flatten().count();
+        assert_eq!(count(&star(100)), 101 * 100);
+        assert_eq!(count(&star(1000)), 2 * 1000);
+        let mut busy = star(1000);
+        busy.talkers = ["h1", "h7"].map(String::from).into();
+        let known = busy.neighbours();
+        assert_eq!((known["h0"].len(), known["h1"].len(), known["r"].len()), (1, 2, 1000));
+    }
+}
