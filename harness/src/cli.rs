@@ -41,7 +41,7 @@ pub struct Cli {
     /// Say more about what happens (twice: everything)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// No colours
+    /// No colours in help and errors, as with NO_COLOR
     #[arg(long, global = true)]
     pub no_color: bool,
 }
@@ -193,6 +193,9 @@ pub struct RunArgs {
     /// Start programs that an experiment names in a `command`, as root
     #[arg(long)]
     pub allow_commands: bool,
+    /// Install what the guest needs without asking
+    #[arg(long)]
+    pub yes: bool,
     /// Where the results go
     #[arg(long, value_name = "DIR", default_value = "results")]
     pub out: PathBuf,

@@ -7,15 +7,18 @@ mod show;
 
 use crate::{
     cli::{Cli, Command, exit},
-    doctor::NotReady,
     engine,
+    errors::{NotReady, Usage},
+    interrupt,
+    lab::descriptors,
+    log,
     run::Changed,
-    setup,
+    setup::{self, Consent},
     spec::SpecError,
 };
 use anyhow::Result;
 use limosa_record::fault;
-use std::{env, path::Path, process::ExitCode};
+use std::{env, ffi::OsString, path::Path, process::ExitCode};
 use tracing_subscriber::EnvFilter;
 
 /// Carries out a command and prints what went wrong.
@@ -43,6 +46,8 @@ pub fn dispatch(cli: Cli) -> ExitCode {
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<SpecError>().is_some() || error.is::<Changed>() {
         exit::BAD_FILE
+    } else if error.is::<Usage>() {
+        exit::USAGE
     } else if error.downcast_ref::<NotReady>().is_some() || disk_is_full(error) {
         exit::NOT_READY
     } else {
@@ -66,6 +71,8 @@ fn chain(error: &anyhow::Error) -> String {
 }
 
 fn carry_out(cli: Cli) -> Result<u8> {
+    // The runtime of asynchronous code does not survive that there are too few.
+    descriptors::enough_to_start()?;
     // A node has a log of its own.
     if !matches!(cli.command, Command::Node { .. } | Command::Probe) {
         log_to_stderr(cli.verbose);
@@ -77,7 +84,8 @@ fn carry_out(cli: Cli) -> Result<u8> {
             let plans = plans.collect::<Result<Vec<_>, _>>()?;
             let programs = || plans.iter().try_for_each(setup::programs::get);
             programs().map_err(|e| NotReady(format!("{e:#}")))?;
-            setup::tools().and_then(|()| setup::setup()).map_err(|e| NotReady(format!("{e:#}")))?;
+            let all = setup::tools().and_then(|()| setup::setup(Consent::Given));
+            all.map_err(|e| NotReady(format!("{e:#}")))?;
             // Whether a criu works shows only when a process is moved, which only root may do.
             become_root()?;
             let hint = "runs in a guest work without it";
@@ -87,7 +95,10 @@ fn carry_out(cli: Cli) -> Result<u8> {
         Command::Plan { file, links, json } => show::plan(&file, links, json),
         Command::Run(args) => run::run(&args, cli.verbose),
         Command::Demo => run::demo(cli.verbose),
-        Command::Report { run_dirs, json } => show::report(&run_dirs, json),
+        Command::Report { run_dirs, json } => {
+            interrupt::end_at_once()?;
+            show::report(&run_dirs, json)
+        }
         Command::Up { topology, name, links } => lab::up(&topology, name.as_deref(), links),
         Command::Exec { lab, node, command } => lab::exec(&lab, &node, &command),
         Command::Inspect { lab, json } => lab::inspect(&lab, json),
@@ -121,7 +132,7 @@ fn log_to_stderr(verbose: u8) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
-        .with_writer(std::io::stderr)
+        .with_writer(|| log::Both)
         .init();
 }
 
@@ -133,11 +144,33 @@ fn become_root() -> Result<()> {
     }
     tell!("this needs root: asking sudo");
     let error = std::process::Command::new("sudo")
-        .arg("--preserve-env=PATH,HOME,XDG_CACHE_HOME,RUST_LOG")
+        .arg(format!("--preserve-env={}", kept_by_sudo(env::vars_os().map(|(name, _)| name))))
         .arg(env::current_exe()?)
         .args(env::args_os().skip(1))
         .exec();
     Err(NotReady(format!("cannot start sudo: {error}\n  hint: run it as root")).into())
+}
+
+/// The variables that Limosa obeys, by name; sudo would drop them without a word.
+fn kept_by_sudo(names: impl Iterator<Item = OsString>) -> String {
+    const KEPT: &[&str] = &[
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "XDG_CACHE_HOME",
+        "RUST_LOG",
+        "RUST_BACKTRACE",
+        "NO_COLOR",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+    ];
+    let mut kept: Vec<String> = names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| KEPT.contains(&&**name) || name.starts_with("LIMOSA_"))
+        .collect();
+    kept.sort();
+    kept.join(",")
 }
 
 /// Gives what was made under sudo to the user who asked.
@@ -160,6 +193,13 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 mod tests {
     use super::*;
     use anyhow::Context;
+
+    #[test]
+    fn what_limosa_obeys_goes_through_sudo() {
+        let names = ["LIMOSA_CRIU", "LESS", "TMPDIR", "LIMOSA_DEBIAN_MIRROR", "LD_PRELOAD"];
+        let kept = kept_by_sudo(names.iter().map(OsString::from));
+        assert_eq!(kept, "LIMOSA_CRIU,LIMOSA_DEBIAN_MIRROR,TMPDIR");
+    }
 
     #[test]
     fn a_full_disk_is_the_machines_fault() {

@@ -1,8 +1,10 @@
 //! What this machine can and cannot do, found out by trying, and the fix for each.
 
+pub use crate::errors::NotReady;
+
 use crate::{
     dnsmasq, guest,
-    lab::Backend,
+    lab::{Backend, descriptors},
     plan::{Network, Plan},
     setup,
     spec::Links,
@@ -16,7 +18,10 @@ use crate::{
     },
     transfer,
 };
-use rustix::process::geteuid;
+use rustix::{
+    fs::{Access, StatVfsMountFlags, access, statvfs},
+    process::geteuid,
+};
 use serde::Serialize;
 
 /// One thing that a run needs.
@@ -52,11 +57,6 @@ pub struct Report {
     #[serde(skip)]
     pub plays: bool,
 }
-
-/// The machine lacks something; exit code 4.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotReady(pub String);
 
 impl Report {
     /// Whether this kernel can do it.
@@ -170,6 +170,7 @@ fn machine(wish: Links, shapes: bool, plays: bool, congestion: Option<&str>) -> 
     if !ready {
         return report;
     }
+    report.host.extend([privileges(), files(), temporary_folder()]);
     let made = Netns::create_with(&[Role::Host; 2], congestion);
     let seen = made.as_ref().map(|_| "can be made".into());
     report.host.push(finding(
@@ -181,6 +182,40 @@ fn machine(wish: Links, shapes: bool, plays: bool, congestion: Option<&str>) -> 
         report.user_links = made.first().map(tap_device).into_iter().collect();
     }
     report
+}
+
+/// Root in a user namespace of its own may make namespaces, and then not what is in them.
+fn privileges() -> Finding {
+    // user_namespaces(7): in the first one all numbers are mapped to themselves.
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let whole = map.split_whitespace().eq(["0", "0", "4294967295"]);
+    let seen = whole.then(|| "root of this machine".to_owned());
+    let fix = || ("root of a user namespace only".into(), "run it outside of it".to_owned());
+    finding("the first user namespace", seen.ok_or_else(fix))
+}
+
+/// As many as the smallest experiment takes.
+fn files() -> Finding {
+    let fix = |why| (why, format!("ulimit -Hn {}", descriptors::LEAST));
+    finding("open files", descriptors::enough_for_anything().map_err(fix))
+}
+
+/// Each run starts a copy of this program from there.
+fn temporary_folder() -> Finding {
+    let folder = std::env::temp_dir();
+    let name = folder.display().to_string();
+    let fix = "TMPDIR=FOLDER, a folder where programs may be started";
+    let seen = match statvfs(&folder) {
+        Ok(mount) if mount.f_flag.contains(StatVfsMountFlags::NOEXEC) => {
+            Err(format!("{name} is mounted noexec: no program may be started there"))
+        }
+        Ok(_) if access(&folder, Access::WRITE_OK).is_err() => {
+            Err(format!("{name} may not be written"))
+        }
+        Ok(_) => Ok(format!("{name} can hold programs")),
+        Err(error) => Err(format!("{name}: {error}")),
+    };
+    finding("folder of temporary files", seen.map_err(|why| (why, fix.into())))
 }
 
 /// What was seen, or what is missing with its fix.

@@ -7,18 +7,35 @@
 use crate::{cli::exit, journal};
 use anyhow::{Context, Result};
 use futures_util::future::select_all;
-use std::{io, thread};
+use limosa_record::dir;
+use std::{
+    io, thread,
+    time::{Duration, Instant},
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
+
+/// The number of SIGINT among the signals.
+const CTRL_C: usize = 0;
+
+/// `timeout` and others send SIGTERM to a process and, at once, to its whole group: that is asked once.
+pub const ONE_REQUEST: Duration = Duration::from_secs(1);
+
+/// What the kernel takes to let go of a dead process' locks.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// Watches for signals on a thread of its own, so that they are seen whatever the program does.
 ///
 /// # Errors
 /// When the kernel gives no thread or no signals.
 pub fn watch() -> Result<watch::Receiver<bool>> {
-    let (tell, told) = watch::channel(false);
+    start(false)
+}
+
+fn start(asked: bool) -> Result<watch::Receiver<bool>> {
+    let (tell, told) = watch::channel(asked);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = {
         let _inside = runtime.enter();
@@ -35,11 +52,30 @@ pub fn watch() -> Result<watch::Receiver<bool>> {
     Ok(told)
 }
 
+/// Ends a command that has no trials to end with the first signal: what it has begun is undone, what
+/// it is just writing is written.
+///
+/// # Errors
+/// When the kernel gives no thread or no signals.
+pub fn end_at_once() -> Result<()> {
+    start(true).map(drop)
+}
+
 async fn attend(mut signals: Vec<Signal>, tell: &watch::Sender<bool>) {
+    let mut last: Option<Instant> = None;
     loop {
-        select_all(signals.iter_mut().map(|s| Box::pin(s.recv()))).await;
+        let (_, number, _) = select_all(signals.iter_mut().map(|s| Box::pin(s.recv()))).await;
+        let repeated = last.is_some_and(|last| last.elapsed() < ONE_REQUEST);
+        last = Some(Instant::now());
+        if number != CTRL_C && repeated {
+            continue;
+        }
         if tell.send_replace(true) {
             journal::undo_own();
+            // What it had started and has just ended may have had claims, too.
+            thread::sleep(MOMENT);
+            journal::clean_quietly();
+            let _whole = dir::hold_writes();
             std::process::exit(exit::INTERRUPTED.into());
         }
     }

@@ -5,7 +5,7 @@
 //! All namespaces are held by descriptors, and the engine lives as long as they: when the harness
 //! dies, the kernel takes the whole lab away.
 
-mod descriptors;
+pub mod descriptors;
 mod drops;
 pub mod floating;
 pub mod keeper;

@@ -16,7 +16,9 @@ macro_rules! say {
 macro_rules! tell {
     ($($line:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($line)*);
+        let line = format!($($line)*);
+        crate::log::note(&line);
+        let _ = writeln!(std::io::stderr(), "{line}");
     }};
 }
 
@@ -32,10 +34,12 @@ pub mod debian;
 pub mod dnsmasq;
 pub mod doctor;
 pub mod engine;
+pub mod errors;
 pub mod guest;
 pub mod interrupt;
 pub mod journal;
 pub mod lab;
+pub mod log;
 pub mod manifest;
 pub mod model;
 pub mod node;

@@ -1,7 +1,7 @@
 //! What a person sees of a run: on a terminal a bar with the oldest running trial, its phase, how
 //! many run beside it, and the time left; otherwise a line per trial. All of it goes to stderr.
 
-use crate::{plan::TrialPlan, run::Phase};
+use crate::{log, plan::TrialPlan, run::Phase};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
 use limosa_record::row::TrialRow;
 use std::{
@@ -125,6 +125,7 @@ impl Progress {
     /// A line above the bar.
     pub fn line(&self, text: &str) {
         if self.terminal {
+            log::note(text);
             self.bar.println(text);
         } else {
             tell!("{text}");

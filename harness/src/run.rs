@@ -2,13 +2,14 @@
 //! trial ends. How a trial is made is the business of a [`Laboratory`].
 
 use crate::{
+    errors::{self, NotReady, Usage},
     journal::Claim,
     plan::{Plan, TrialPlan},
     progress::Progress,
     spec::Documents,
     verdict::Verdict,
 };
-use anyhow::{Context, bail};
+use anyhow::Context;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use limosa_record::{
     clock,
@@ -101,7 +102,9 @@ impl Hold {
         match lock.try_lock() {
             Ok(()) => Ok(Self { _claim: Claim::unfinished_in(run.root())?, _lock: lock }),
             Err(TryLockError::WouldBlock) => {
-                bail!("another limosa is at work in {}\n  hint: wait for it", run.root().display())
+                let run = run.root().display();
+                Err(NotReady(format!("another limosa is at work in {run}\n  hint: wait for it"))
+                    .into())
             }
             Err(TryLockError::Error(e)) => Err(e).with_context(what),
         }
@@ -143,8 +146,12 @@ pub fn prepare(
     let home = results.join(&plan.experiment.name);
     let plan_json = format!("{:#}\n", serde_json::to_value(plan)?);
     if resume {
-        let latest = fs::canonicalize(home.join("latest"))
-            .with_context(|| format!("nothing to resume: there is no run in {}", home.display()))?;
+        let latest = fs::canonicalize(home.join("latest")).map_err(|_| {
+            let home = home.display();
+            Usage(format!(
+                "nothing to resume: there is no run in {home}\n  hint: leave --resume out"
+            ))
+        })?;
         let run = RunDir::new(latest);
         let before = fs::read_to_string(run.plan())
             .with_context(|| format!("read {}", run.plan().display()))?;
@@ -157,7 +164,8 @@ pub fn prepare(
         let hold = Hold::of(&run)?;
         return Ok((run, hold));
     }
-    fs::create_dir_all(&home).with_context(|| format!("make {}", home.display()))?;
+    fs::create_dir_all(&home)
+        .map_err(|e| errors::of_path("make", &home, e, "--out FOLDER, one that you may write"))?;
     let run = new_run_dir(&home)?;
     let hold = Hold::of(&run)?;
     write_whole(&run.experiment(), texts.experiment.as_bytes())?;
@@ -180,7 +188,9 @@ fn new_run_dir(home: &Path) -> anyhow::Result<RunDir> {
         match fs::create_dir(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
             other => {
-                other.with_context(|| format!("make {}", path.display()))?;
+                other.map_err(|e| {
+                    errors::of_path("make", &path, e, "--out FOLDER, one that you may write")
+                })?;
                 return Ok(RunDir::new(path));
             }
         }

@@ -4,6 +4,7 @@
 //! here in the cache, one line per step on standard error. Idempotent, and quick when everything is there; nothing of the machine is changed beyond
 //! installed packages.
 
+use std::io::{self, IsTerminal, Write};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -68,14 +69,24 @@ pub mod criu;
 mod fetched;
 pub mod programs;
 
+/// Whether packages of the distribution may be installed on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consent {
+    /// Whoever started this has asked for it.
+    Given,
+    /// A person at a terminal is asked; without one nothing is installed.
+    Ask,
+}
+
 /// Makes everything ready that a guest needs and returns it.
 ///
 /// # Errors
-/// When packages cannot be installed or fetched; the error says what to install by hand, or names the log.
-pub fn setup() -> Result<Ready> {
+/// When packages may not be installed, or cannot be installed or fetched; the error says what to install by hand, or names the
+/// log.
+pub fn setup(consent: Consent) -> Result<Ready> {
     let cache = Cache::find()?;
     let lock = cache.lock()?;
-    install(BOOT.iter().chain(FETCH), &cache)?;
+    install(BOOT.iter().chain(FETCH), consent, &cache)?;
     let image = match Image::find(&cache) {
         Some(image) => image,
         None => Image::build(&cache)?,
@@ -96,7 +107,7 @@ pub fn setup() -> Result<Ready> {
 pub fn tools() -> Result<()> {
     let cache = Cache::find()?;
     let lock = cache.lock()?;
-    install(TOOLS.iter(), &cache)?;
+    install(TOOLS.iter(), Consent::Given, &cache)?;
     cache.give_back()?;
     drop(lock);
     Ok(())
@@ -117,7 +128,11 @@ pub fn accelerator_name(accelerator: Accelerator) -> String {
 }
 
 /// Installs what is missing of `needs`.
-fn install<'n>(needs: impl Iterator<Item = &'n Need>, cache: &Cache) -> Result<()> {
+fn install<'n>(
+    needs: impl Iterator<Item = &'n Need>,
+    consent: Consent,
+    cache: &Cache,
+) -> Result<()> {
     let missing: Vec<_> = needs.filter(|need| !(need.is_there)()).collect();
     if missing.is_empty() {
         return Ok(());
@@ -133,6 +148,9 @@ fn install<'n>(needs: impl Iterator<Item = &'n Need>, cache: &Cache) -> Result<(
     let is_root = rustix::process::geteuid().is_root();
     if !is_root && find_tool("sudo").is_none() {
         bail!("this machine lacks {what} (hint: as root, apt-get install {list})");
+    }
+    if consent == Consent::Ask {
+        ask(&list, &what, io::stdin().is_terminal() && io::stderr().is_terminal())?;
     }
     let log = Log::create(cache.path.join("apt.log"))?;
     let apt = |args: &[&str]| {
@@ -168,9 +186,34 @@ fn install<'n>(needs: impl Iterator<Item = &'n Need>, cache: &Cache) -> Result<(
     Ok(())
 }
 
+/// Asks whether packages may be installed, if there is somebody to ask.
+fn ask(list: &str, what: &str, is_terminal: bool) -> Result<()> {
+    let refused = || {
+        format!(
+            "this machine lacks {what}, and nothing is installed unasked\n  hint: limosa setup, or --yes (installs {list})"
+        )
+    };
+    if !is_terminal {
+        bail!(refused());
+    }
+    let _ = write!(io::stderr(), "this machine lacks {what}. Install {list}? [y/N] ");
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).context("read the answer")?;
+    if !["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) {
+        bail!(refused());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_installed_when_nobody_can_be_asked() {
+        let why = ask("qemu-system-x86", "QEMU", false).expect_err("nobody is there").to_string();
+        assert!(why.contains("hint: limosa setup, or --yes (installs qemu-system-x86)"), "{why}");
+    }
 
     #[test]
     fn nothing_is_needed_twice() {

@@ -6,6 +6,9 @@ use std::{
     io::{self, Write},
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
+    sync::{PoisonError, RwLock, RwLockWriteGuard, TryLockError},
+    thread::sleep,
+    time::Duration,
 };
 
 /// Names of files that are being written begin with this; those of killed processes are litter.
@@ -157,6 +160,7 @@ impl RunDir {
 pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let attempt = || {
         fault::here(format_args!("write/{}", name(path)))?;
+        let _whole = WRITING.read().unwrap_or_else(PoisonError::into_inner);
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
         file.write_all(content)?;
@@ -169,6 +173,23 @@ pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     };
     attempt()
         .map_err(|e: io::Error| io::Error::new(e.kind(), format!("write {}: {e}", path.display())))
+}
+
+/// Held while a file is written.
+static WRITING: RwLock<()> = RwLock::new(());
+
+/// Waits until what is just being written is whole, and lets nothing else be written while the result
+/// lives: for a process that is about to end. A disk that does not answer is not waited for.
+pub fn hold_writes() -> Option<RwLockWriteGuard<'static, ()>> {
+    const TRIES: u32 = 100;
+    for _ in 0..TRIES {
+        match WRITING.try_write() {
+            Ok(held) => return Some(held),
+            Err(TryLockError::Poisoned(held)) => return Some(held.into_inner()),
+            Err(TryLockError::WouldBlock) => sleep(Duration::from_millis(10)),
+        }
+    }
+    None
 }
 
 /// The last part of a path, for messages and points of faults.

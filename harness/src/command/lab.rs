@@ -3,8 +3,9 @@
 use super::{become_root, show};
 use crate::{
     cli::exit,
-    doctor::{self, NotReady},
-    journal,
+    doctor,
+    errors::NotReady,
+    interrupt, journal,
     lab::{Lab, pinned::PinnedLab},
     plan::{self, Network, NoWay, Reach},
     spec::{self, Kind, Links},
@@ -12,13 +13,18 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use serde_json::json;
-use std::{os::unix::process::CommandExt, path::Path, process::Command};
+use std::{io::ErrorKind, os::unix::process::CommandExt, path::Path, process::Command};
+
+/// Exit codes of `exec` when the program is not there, and when it is none.
+const NO_SUCH_PROGRAM: u8 = 127;
+const NO_PROGRAM: u8 = 126;
 
 /// `limosa up TOPOLOGY`
 pub(super) fn up(topology: &Path, name: Option<&str>, links: Links) -> Result<u8> {
     let document = spec::load_topology(topology)?;
     let network = plan::resolve_topology(&document, links)?;
     become_root()?;
+    interrupt::end_at_once()?;
     journal::clean_quietly();
     let report = doctor::examine_for(&network, links);
     if !report.host_ready() {
@@ -66,7 +72,14 @@ pub(super) fn exec(lab: &str, node: &str, command: &[String]) -> Result<u8> {
     let [program, arguments @ ..] = command else { return Ok(exit::USAGE) };
     // The namespace is this thread's alone, and exec keeps only this thread.
     let error = Command::new(program).args(arguments).exec();
-    Err(error).with_context(|| format!("start `{program}`"))
+    // As a shell would.
+    let code = match error.kind() {
+        ErrorKind::NotFound => NO_SUCH_PROGRAM,
+        ErrorKind::PermissionDenied => NO_PROGRAM,
+        _ => return Err(error).with_context(|| format!("start `{program}`")),
+    };
+    tell!("error: start `{program}`: {error}");
+    Ok(code)
 }
 
 /// `limosa inspect LAB`
@@ -133,6 +146,7 @@ pub(super) fn inspect(name: &str, json: bool) -> Result<u8> {
 /// `limosa down LAB`
 pub(super) fn down(name: &str) -> Result<u8> {
     become_root()?;
+    interrupt::end_at_once()?;
     PinnedLab::remove(name)?;
     say!("lab {name} is gone");
     Ok(exit::OK)

@@ -3,15 +3,16 @@
 use super::{become_root, give_back, runtime, show};
 use crate::{
     cli::{On, RunArgs, exit},
-    doctor::{self, NotReady},
+    doctor,
+    errors::{NotReady, Usage},
     guest::{self, GuestCommand},
     interrupt, journal,
-    lab::Backend,
-    manifest, model,
+    lab::{Backend, descriptors},
+    log, manifest, model,
     plan::{self, Plan},
     progress::Progress,
     run::{self, Ending, Jobs, Throttle},
-    setup,
+    setup::{self, Consent},
     spec::{self, Documents, Links},
     trial::Host,
 };
@@ -56,6 +57,7 @@ pub(super) fn demo(verbose: u8) -> Result<u8> {
         on: On::Auto,
         links: None,
         allow_commands: false,
+        yes: true,
         out: "results".into(),
         into: None,
     };
@@ -80,6 +82,7 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<u8> {
     if let Some(into) = &args.into {
         return inside_guest(RunDir::new(into), args, interrupt::watch()?);
     }
+    check_places(args)?;
     // All files first: a mistake in the third is told before the first has run for an hour.
     let plans = args.files.iter().map(|f| narrowed(f, args)).collect::<Result<Vec<_>>>()?;
     if args.on != On::Guest {
@@ -96,6 +99,20 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<u8> {
         worst = worst.max(code);
     }
     Ok(worst)
+}
+
+/// What no file and no machine is to blame for.
+fn check_places(args: &RunArgs) -> Result<()> {
+    if let Err(error) = std::env::current_dir() {
+        let text = format!("the current folder is gone: {error}\n  hint: cd to one that is there");
+        return Err(Usage(text).into());
+    }
+    if args.out.to_str().is_none() {
+        let out = args.out.display();
+        let text = format!("--out `{out}` is not UTF-8\n  hint: --out FOLDER, with another name");
+        return Err(Usage(text).into());
+    }
+    Ok(())
 }
 
 /// A criu that works on this kernel, fetched if need be.
@@ -139,6 +156,8 @@ fn one(
     let (on, links) = choose(args.on, &plan)?;
     let (run, _hold) = run::prepare(&args.out, &plan, documents.into(), args.resume)?;
     let prepared = Prepared { plan, run, interrupted: interrupted.clone() };
+    let log = prepared.run.log();
+    log::to(&log).with_context(|| format!("write {}", log.display()))?;
     tell!("results: {}", prepared.run.root().display());
     let code = match on {
         On::Guest => in_guest(file, &prepared, links, args, verbose)?,
@@ -197,7 +216,8 @@ fn in_guest(
     args: &RunArgs,
     verbose: u8,
 ) -> Result<u8> {
-    let ready = setup::setup().map_err(|e| NotReady(format!("{e:#}")))?;
+    let consent = if args.yes { Consent::Given } else { Consent::Ask };
+    let ready = setup::setup(consent).map_err(|e| NotReady(format!("{e:#}")))?;
     let root = prepared.run.root();
     let run = fs::canonicalize(root).with_context(|| format!("find {}", root.display()))?;
     let text = |p: &Path| p.to_string_lossy().into_owned();
@@ -262,6 +282,11 @@ fn memory_mib(plan: &Plan, jobs: Jobs) -> u32 {
 }
 
 fn on_host(prepared: &Prepared, links: Backend, args: &RunArgs) -> Result<u8> {
+    let jobs = match args.jobs {
+        Jobs::Fixed(jobs) => jobs as u64,
+        Jobs::Auto => 1,
+    };
+    descriptors::check(&prepared.plan.network, links, jobs)?;
     let progress = Progress::stderr();
     let ending = runtime()?.block_on(async {
         let interrupted = prepared.interrupted.clone();

@@ -7,7 +7,7 @@ mod mirror;
 mod packages;
 
 pub use mirror::{is_debian, keyring};
-pub use packages::{Packages, fetch, unpack};
+pub use packages::{Packages, Pin, fetch, unpack};
 
 use std::path::Path;
 use std::process::Command;

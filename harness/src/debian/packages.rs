@@ -4,12 +4,15 @@
 //! fetches and checks signatures in a private state folder; nothing of the machine's own package state is touched.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
 
 use super::mirror;
+use crate::journal::WorkFolder;
 use crate::steps::{Log, tool};
 
 /// What is asked for.
@@ -21,6 +24,68 @@ pub struct Packages {
     pub names: &'static [&'static str],
     /// Dependencies that are not wanted, as the value of a `Provides` field.
     pub done_without: &'static str,
+    /// Those that have to be these very ones.
+    pub pins: &'static [Pin],
+}
+
+/// One package that was tested; others of its name may behave otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Pin {
+    /// Its name.
+    pub package: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// SHA-256 of its file, in hexadecimal digits.
+    pub sha256: &'static str,
+}
+
+impl Pin {
+    /// Whether a fetched file is the one; apt has checked it against the mirror's word only.
+    fn check(&self, packages: &[PathBuf]) -> Result<()> {
+        let Self { package, version, sha256 } = self;
+        // A colon of the version is not in the file's name.
+        let start = format!("{package}_{}_", version.replace(':', "%3a"));
+        let of_name = |path: &&PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&start))
+        };
+        let file = packages.iter().find(of_name);
+        let file = file.with_context(|| format!("apt did not fetch {package} {version}"))?;
+        let content = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+        let digest = Sha256::digest(content);
+        let found: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        ensure!(
+            found == *sha256,
+            "the mirror's {package} {version} is not the one that was tested: its SHA-256 is {found}, not {sha256}"
+        );
+        Ok(())
+    }
+}
+
+/// Package names for apt, with the versions that are wanted.
+fn wanted(wish: &Packages) -> Vec<String> {
+    let pin = |name: &&str| wish.pins.iter().find(|pin| pin.package == *name);
+    let names = wish.names.iter();
+    names
+        .map(|name| pin(&name).map_or((*name).to_owned(), |pin| format!("{name}={}", pin.version)))
+        .collect()
+}
+
+/// Whether apt's own user can get into a folder: apt fetches and unpacks as that user, if it can.
+fn can_be_entered(folder: &Path) -> bool {
+    let others_may = |folder: &Path| folder.metadata().is_ok_and(|m| m.mode() & 0o001 != 0);
+    folder.ancestors().filter(|f| !f.as_os_str().is_empty()).all(others_may)
+}
+
+/// A folder for apt's state that apt's own user can get into, where there is one: the cache is often in
+/// a home that nobody else may enter.
+fn state_folder(dir: &Path) -> Result<Option<WorkFolder>> {
+    if can_be_entered(dir) || !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let folder = WorkFolder::new("apt")?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+        .context("open the folder of packages")?;
+    Ok(can_be_entered(folder.path()).then_some(folder))
 }
 
 /// Fetches all packages into `dir` and returns their files.
@@ -32,6 +97,10 @@ pub fn fetch(wish: &Packages, dir: &Path, log: &Log) -> Result<Vec<PathBuf>> {
     let mirror = mirror::find()?;
     let keyring = mirror::keyring()
         .context("Debian's signing keys are missing (hint: install debian-archive-keyring)")?;
+    fs::create_dir_all(dir.join("archives")).context("make the package folder")?;
+    let elsewhere = state_folder(dir)?;
+    let target = dir;
+    let dir = elsewhere.as_ref().map_or(dir, WorkFolder::path);
     for folder in ["empty", "lists/partial", "archives/partial"] {
         fs::create_dir_all(dir.join(folder)).context("make the package folder")?;
     }
@@ -54,7 +123,7 @@ pub fn fetch(wish: &Packages, dir: &Path, log: &Log) -> Result<Vec<PathBuf>> {
     };
     log.run(apt().arg("update"))
         .with_context(|| format!("fetch the package lists of {suite} from {mirror}"))?;
-    log.run(apt().args(["install", "--yes", "--download-only"]).args(wish.names))
+    log.run(apt().args(["install", "--yes", "--download-only"]).args(wanted(wish)))
         .with_context(|| format!("fetch packages from {mirror}"))?;
     let mut files = Vec::new();
     for entry in fs::read_dir(dir.join("archives")).context("list the fetched packages")? {
@@ -63,6 +132,14 @@ pub fn fetch(wish: &Packages, dir: &Path, log: &Log) -> Result<Vec<PathBuf>> {
             files.push(path);
         }
     }
+    if elsewhere.is_some() {
+        for file in &mut files {
+            let here = target.join("archives").join(file.file_name().unwrap_or_default());
+            fs::copy(&file, &here).with_context(|| format!("copy {}", file.display()))?;
+            *file = here;
+        }
+    }
+    wish.pins.iter().try_for_each(|pin| pin.check(&files))?;
     ensure!(!files.is_empty(), "apt fetched no package (log: {})", log.path().display());
     files.sort();
     Ok(files)
@@ -150,6 +227,7 @@ fn network_settings(dump: &str) -> String {
 }
 
 fn settings(dir: &Path, network: &str) -> String {
+    let sandbox = if can_be_entered(dir) { "" } else { "APT::Sandbox::User \"root\";\n" };
     let dir = dir.display();
     format!(
         "{network}\
@@ -159,7 +237,7 @@ fn settings(dir: &Path, network: &str) -> String {
          Dir::Etc::sourcelist \"{dir}/sources.list\";\nDir::Etc::sourceparts \"{dir}/empty\";\n\
          Dir::Etc::preferences \"/dev/null\";\nDir::Etc::preferencesparts \"{dir}/empty\";\n\
          Dir::Etc::trustedparts \"{dir}/empty\";\n\
-         APT::Sandbox::User \"root\";\nAPT::Architecture \"amd64\";\nAPT::Architectures \"amd64\";\n\
+         {sandbox}APT::Architecture \"amd64\";\nAPT::Architectures \"amd64\";\n\
          APT::Install-Recommends \"false\";\nAPT::Keep-Downloaded-Packages \"true\";\n\
          Acquire::Languages \"none\";\nAcquire::PDiffs \"false\";\n"
     )
@@ -180,8 +258,36 @@ mod tests {
         let text = settings(Path::new("/b"), "");
         assert!(text.contains("Dir::State::status \"/b/status\";"));
         assert!(text.contains("Dir::Etc::parts \"/b/empty\";"));
-        let packages = |done_without| Packages { suite: "s", names: &[], done_without };
+        let packages = |done_without| Packages { suite: "s", names: &[], done_without, pins: &[] };
         assert!(status(&packages("")).ends_with("without\n\n"));
         assert!(status(&packages("x (= 1)")).ends_with("Provides: x (= 1)\n\n"));
+    }
+
+    #[test]
+    fn a_pinned_package_is_asked_for_by_version_and_known_by_its_content() {
+        // The digest of "abc" is that of FIPS 180-2, appendix B.1.
+        const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        const PINS: &[Pin] = &[Pin { package: "b", version: "1:2-3", sha256: ABC }];
+        let wish = Packages { suite: "s", names: &["a", "b"], done_without: "", pins: PINS };
+        assert_eq!(wanted(&wish), ["a", "b=1:2-3"]);
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("b_1%3a2-3_amd64.deb");
+        fs::write(&file, "abc").expect("write");
+        assert!(PINS[0].check(std::slice::from_ref(&file)).is_ok());
+        fs::write(&file, "abd").expect("write");
+        let why = PINS[0].check(&[file]).expect_err("another content").to_string();
+        assert!(why.contains("is not the one that was tested"), "{why}");
+        let why = PINS[0].check(&[]).expect_err("no file").to_string();
+        assert!(why.contains("did not fetch b 1:2-3"), "{why}");
+    }
+
+    #[test]
+    fn apts_own_user_is_taken_where_it_can_get_in() {
+        assert!(can_be_entered(Path::new("/usr/share")));
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).expect("close it");
+        assert!(!can_be_entered(folder.path()), "it is this user's alone");
+        assert!(settings(folder.path(), "").contains("APT::Sandbox::User \"root\";"));
+        assert!(!settings(Path::new("/usr/share"), "").contains("Sandbox"));
     }
 }

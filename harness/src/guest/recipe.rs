@@ -10,7 +10,7 @@ pub(super) const SUITE: &str = "trixie";
 
 /// What apt is asked for.
 pub(super) fn packages() -> Packages {
-    Packages { suite: SUITE, names: PACKAGES, done_without: DONE_WITHOUT }
+    Packages { suite: SUITE, names: PACKAGES, done_without: DONE_WITHOUT, pins: &[] }
 }
 
 /// Everything that is asked for by name; apt adds what these depend on.

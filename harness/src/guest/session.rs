@@ -23,6 +23,7 @@ use super::channel::Frame;
 use super::job::{AGENT_NAME, BIN_DIR, Job, Mount};
 use super::qemu::{self, Export, Machine};
 use super::{GuestCommand, Ready, terminal};
+use crate::interrupt::ONE_REQUEST;
 use crate::journal::WorkFolder;
 
 /// Within this time the agent has to have answered; software emulation on a busy machine can be slow.
@@ -209,11 +210,12 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    /// Whether it was Ctrl-C.
+    async fn next(&mut self) -> bool {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            _ = self.interrupt.recv() => true,
+            _ = self.terminate.recv() => false,
+            _ = self.hangup.recv() => false,
         }
     }
 }
@@ -235,7 +237,7 @@ async fn attend(
     let far = Duration::from_secs(10 * 365 * 24 * 3600);
     let run_end = started + time_limit.unwrap_or(far);
     let mut running = false;
-    let mut interrupted = false;
+    let mut interrupted: Option<Instant> = None;
     loop {
         tokio::select! {
             frame = news.recv() => match frame {
@@ -255,11 +257,14 @@ async fn attend(
                 }
                 None => return Err(Crashed("the guest ended while it was starting".into()).into()),
             },
-            () = signals.next() => {
-                if interrupted || !running {
+            ctrl_c = signals.next() => {
+                if !ctrl_c && interrupted.is_some_and(|last| last.elapsed() < ONE_REQUEST) {
+                    continue;
+                }
+                if interrupted.is_some() || !running {
                     return Ok(INTERRUPTED);
                 }
-                interrupted = true;
+                interrupted = Some(Instant::now());
                 Frame::Signal(libc::SIGINT)
                     .write(&mut channel)
                     .context("pass Ctrl-C to the guest")?;

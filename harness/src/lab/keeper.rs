@@ -7,6 +7,7 @@
 use super::{Carrier, DirectionStatus, Lab};
 use crate::{journal::Claim, plan::Network};
 use anyhow::{Context, Result, anyhow, bail};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use std::{
     env,
@@ -104,6 +105,8 @@ fn socket(home: &Path) -> PathBuf {
 /// # Errors
 /// When it cannot be built, or its engine ends.
 pub async fn keep(home: &Path) -> Result<()> {
+    // A lab that is not up yet is of no use without `limosa up`.
+    set_parent_process_death_signal(Some(Signal::KILL)).context("follow `limosa up`")?;
     // The terminal of `limosa up` may be closed.
     rustix::process::setsid().context("leave the session")?;
     env::set_current_dir(home).with_context(|| format!("work in {}", home.display()))?;
@@ -121,7 +124,9 @@ pub async fn keep(home: &Path) -> Result<()> {
     // Until now the folder was claimed by whoever has started this; a keeper that dies from now on
     // leaves a lab that is of no use.
     let claim = Claim::folder(home)?;
-    println!("{READY}");
+    set_parent_process_death_signal(None).context("outlive `limosa up`")?;
+    // Whoever has gone before it was told has not let go of the folder, and it is undone.
+    writeln!(std::io::stdout(), "{READY}").context("say that the lab is up")?;
     loop {
         let (stream, _) = tokio::select! {
             caller = listener.accept() => caller.context("accept a caller")?,

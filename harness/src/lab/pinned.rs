@@ -3,11 +3,12 @@
 
 use super::{Backend, Carrier, Lab, keeper::Kept};
 use crate::{
+    errors::Usage,
     journal::Claim,
     plan::Network,
     sys::netns::{Netns, unpin},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use limosa_record::dir::write_whole;
 use std::{
     fs,
@@ -15,6 +16,9 @@ use std::{
 };
 
 const LABS: &str = "/run/limosa/labs";
+
+/// The path of a lab's socket may not be longer than 108 bytes (unix(7)).
+const LONGEST_NAME: usize = 64;
 
 /// A lab with a name.
 #[derive(Debug)]
@@ -28,8 +32,12 @@ pub struct PinnedLab {
 /// A lab's name becomes a folder.
 fn folder(name: &str) -> Result<PathBuf> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        bail!("`{name}` cannot be the name of a lab\n  hint: letters, digits, `-`, `_` and `.`");
+    let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !first || name.len() > LONGEST_NAME || !name.chars().all(plain) {
+        return Err(Usage(format!(
+            "`{name}` cannot be the name of a lab\n  hint: --name NAME, with at most {LONGEST_NAME} letters, digits, `-`, `_` and `.`, and a letter or digit first"
+        ))
+        .into());
     }
     Ok(Path::new(LABS).join(name))
 }
@@ -90,7 +98,11 @@ impl PinnedLab {
         let network = network(name, &home)?;
         if !network.places.contains_key(place) {
             let all: Vec<_> = network.places.keys().map(|p| format!("`{p}`")).collect();
-            bail!("the lab has no node `{place}`\n  hint: the nodes are {}", all.join(", "));
+            let all = all.join(", ");
+            return Err(Usage(format!(
+                "the lab `{name}` has no node `{place}`\n  hint: the nodes are {all}"
+            ))
+            .into());
         }
         let hint = || format!("the lab is not whole any more\n  hint: limosa down {name}");
         Netns::open(&home.join(format!("{place}.netns"))).with_context(hint)
@@ -103,8 +115,10 @@ impl PinnedLab {
     pub fn remove(name: &str) -> Result<()> {
         let home = folder(name)?;
         if !home.is_dir() {
-            bail!("{}", unknown(name));
+            return Err(unknown(name).into());
         }
+        // One that is begun is ended, by whoever cleans up when this process cannot.
+        let _claim = Claim::folder(&home)?;
         if let Some(kept) = Kept::find(&home)
             && let Err(e) = kept.end()
         {
@@ -123,7 +137,7 @@ impl PinnedLab {
 /// What a lab was made of.
 fn network(name: &str, home: &Path) -> Result<Network> {
     let file = home.join("network.json");
-    let Ok(text) = fs::read(&file) else { bail!("{}", unknown(name)) };
+    let Ok(text) = fs::read(&file) else { return Err(unknown(name).into()) };
     serde_json::from_slice(&text).with_context(|| format!("read {}", file.display()))
 }
 
@@ -133,7 +147,9 @@ fn claim(name: &str, home: &Path) -> Result<Claim> {
     let alone = fs::File::open(LABS).and_then(|labs| labs.lock().map(|()| labs));
     let _alone = alone.with_context(|| format!("lock {LABS}"))?;
     if home.exists() {
-        bail!("there is a lab `{name}` already\n  hint: limosa down {name}");
+        return Err(
+            Usage(format!("there is a lab `{name}` already\n  hint: limosa down {name}")).into()
+        );
     }
     let claim = Claim::folder(home)?;
     fs::create_dir(home).with_context(|| format!("make {}", home.display()))?;
@@ -144,7 +160,7 @@ fn open(network: &Network, home: &Path, kept: Option<Kept>) -> Result<Lab> {
     Lab::open(network, |file| Netns::open(&home.join(file)), kept)
 }
 
-fn unknown(name: &str) -> String {
+fn unknown(name: &str) -> Usage {
     let labs = fs::read_dir(LABS).into_iter().flatten().flatten();
     let labs: Vec<_> = labs.map(|e| format!("`{}`", e.file_name().to_string_lossy())).collect();
     let hint = if labs.is_empty() {
@@ -152,5 +168,5 @@ fn unknown(name: &str) -> String {
     } else {
         format!("there are {}", labs.join(", "))
     };
-    format!("there is no lab `{name}`\n  hint: {hint}")
+    Usage(format!("there is no lab `{name}`\n  hint: {hint}"))
 }

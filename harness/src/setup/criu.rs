@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::Consent;
 use super::fetched::Fetched;
 use crate::cache::Cache;
-use crate::debian::Packages;
+use crate::debian::{Packages, Pin};
 use crate::journal::WorkFolder;
 use crate::steps::step;
 use crate::sys::criu::Criu;
@@ -19,13 +20,36 @@ use crate::sys::criu::Criu;
 /// Names the criu to use, whatever else there is.
 pub const OVERRIDE: &str = "LIMOSA_CRIU";
 
-/// The newest criu that Debian has.
+/// `newest` takes whatever criu the mirror has, unseen.
+pub const VERSION: &str = "LIMOSA_CRIU_VERSION";
+
+/// A criu for newer kernels: the one that Limosa was tested with.
 const NEWEST: Fetched = Fetched {
     name: "criu",
     home: "criu-sid",
-    packages: Packages { suite: "sid", names: &["criu"], done_without: "" },
+    packages: Packages { suite: "sid", names: &["criu"], done_without: "", pins: &[TESTED] },
     program: "usr/sbin/criu",
 };
+
+const TESTED: Pin = Pin {
+    package: "criu",
+    version: "4.2.1-1",
+    sha256: "4039578de7dd6480964754c1348416f0f0658fba3eadaa918bfe43e9a5fb9b04",
+};
+
+/// Fetches the tested criu, or another one if that is asked for.
+fn fetch(cache: &Cache) -> Result<()> {
+    match std::env::var(VERSION).unwrap_or_default().as_str() {
+        "" => NEWEST.fetch(cache, &NEWEST.packages).with_context(|| {
+            format!(
+                "get criu {}, the one that was tested (hint: if the mirror no longer has it, {VERSION}=newest takes the one that it has, LIMOSA_DEBIAN_MIRROR=ADDRESS another mirror, {OVERRIDE}=PROGRAM a criu of yours)",
+                TESTED.version
+            )
+        }),
+        "newest" => NEWEST.fetch(cache, &Packages { pins: &[], ..NEWEST.packages }),
+        other => bail!("{VERSION}={other} (hint: it is `newest` or not set)"),
+    }
+}
 
 /// A criu that has proved itself.
 #[derive(Debug, Clone)]
@@ -70,8 +94,8 @@ pub async fn get(limosa: &Path) -> Result<Working> {
     );
     let cache = Cache::find()?;
     let lock = cache.lock()?;
-    super::install(super::FETCH.iter(), &cache)?;
-    let fetched = step("fetching a criu for this kernel", || NEWEST.fetch(&cache));
+    super::install(super::FETCH.iter(), Consent::Given, &cache)?;
+    let fetched = step("fetching a criu for this kernel", || fetch(&cache));
     cache.give_back()?;
     drop(lock);
     fetched.with_context(|| format!("this machine's own criu cannot be used ({lacks:#})"))?;
@@ -80,7 +104,11 @@ pub async fn get(limosa: &Path) -> Result<Working> {
 
 fn candidates(cache: Option<&Cache>) -> Vec<Criu> {
     if let Some(program) = std::env::var_os(OVERRIDE).filter(|text| !text.is_empty()) {
-        return vec![Criu::at(program)];
+        // criu is started in a folder of its own, so a relative path would lead nowhere.
+        let path = Path::new(&program);
+        let is_path = path.components().count() > 1;
+        let program = is_path.then(|| std::path::absolute(path).ok()).flatten();
+        return vec![Criu::at(program.unwrap_or_else(|| path.to_owned()))];
     }
     let cached = cache.and_then(|cache| NEWEST.find(cache));
     let mut all: Vec<_> = Criu::installed().chain(cached.map(Criu::at)).collect();

@@ -44,8 +44,8 @@ impl Fetched {
     ///
     /// # Errors
     /// When the packages cannot be fetched or unpacked; the error names the log.
-    pub(super) fn fetch(&self, cache: &Cache) -> Result<()> {
-        let Self { name, home, packages, program } = self;
+    pub(super) fn fetch(&self, cache: &Cache, packages: &Packages) -> Result<()> {
+        let Self { name, home, packages: _, program } = self;
         ensure!(std::env::consts::ARCH == "x86_64", "there is one for x86_64 only");
         remove_unfinished(&cache.path)?;
         let log = Log::create(cache.path.join(format!("{name}.log")))?;

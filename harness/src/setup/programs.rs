@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use super::Consent;
 use super::fetched::Fetched;
 use crate::cache::Cache;
 use crate::debian::Packages;
@@ -18,14 +19,19 @@ const KNOWN: &[Fetched] = &[
     Fetched {
         name: "nginx",
         home: "nginx-trixie",
-        packages: Packages { suite: "trixie", names: &["nginx"], done_without: "iproute2" },
+        packages: Packages {
+            suite: "trixie",
+            names: &["nginx"],
+            done_without: "iproute2",
+            pins: &[],
+        },
         program: "usr/sbin/nginx",
     },
     // Under a name of its own: what a machine has as `curl` most often speaks no HTTP/3.
     Fetched {
         name: "curl-http3",
         home: "curl-trixie",
-        packages: Packages { suite: "trixie", names: &["curl"], done_without: "" },
+        packages: Packages { suite: "trixie", names: &["curl"], done_without: "", pins: &[] },
         program: "usr/bin/curl",
     },
 ];
@@ -64,8 +70,8 @@ pub fn get(plan: &Plan) -> Result<()> {
         };
         let cache = Cache::find()?;
         let lock = cache.lock()?;
-        super::install(super::FETCH.iter(), &cache)?;
-        let fetched = step(&format!("fetching {program}"), || known.fetch(&cache));
+        super::install(super::FETCH.iter(), Consent::Given, &cache)?;
+        let fetched = step(&format!("fetching {program}"), || known.fetch(&cache, &known.packages));
         cache.give_back()?;
         drop(lock);
         fetched.with_context(|| format!("fetch {program} from Debian"))?;

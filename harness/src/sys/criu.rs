@@ -329,8 +329,8 @@ impl Criu {
         let args = action
             .iter()
             .map(|arg| arg.as_ref().to_owned())
-            .chain(["--images-dir".into(), images.into()])
-            .chain(["--work-dir".into(), scratch.path().into()])
+            .chain(["--images-dir".into(), absolute(images)])
+            .chain(["--work-dir".into(), absolute(scratch.path())])
             .chain(["--log-file".into(), gate::NAME.into()])
             .chain(["-v4".into(), "--manage-cgroups=ignore".into()])
             .chain(options.connections.then(|| "--tcp-established".into()))
@@ -338,6 +338,8 @@ impl Criu {
         // What criu says before it opens its log goes there too.
         let log = scratch.path().join(if source.is_some() { DUMP_LOG } else { RESTORE_LOG });
         let mut launch = Launch::new(&self.program, args, &log);
+        // By its working folder it is found when it outlives its harness, as a stopped one may.
+        launch.folder = Some(scratch.path().to_owned());
         let what = action[0].as_ref().to_string_lossy();
         let strikes = |phase: &str| fault::strikes(format_args!("criu/{phase}"));
         let mut phases = PHASES.iter().filter(|(phase, _)| phase.starts_with(&*what));
@@ -453,6 +455,11 @@ fn parse_version(text: &str) -> Option<Version> {
     let number = text.lines().find_map(|line| line.strip_prefix("Version:"))?;
     let mut parts = number.trim().split('.').map(|part| part.parse().ok());
     Some(Version(parts.next()??, parts.next()??, parts.next().flatten().unwrap_or(0)))
+}
+
+/// criu has a working folder of its own.
+fn absolute(path: &Path) -> std::ffi::OsString {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).into()
 }
 
 #[cfg(test)]

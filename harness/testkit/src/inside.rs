@@ -67,7 +67,7 @@ pub(crate) fn part(guest: &Guest) -> Option<ExitCode> {
 
 fn boot(guest: &Guest, folder: &Path) -> ExitCode {
     let run = || -> anyhow::Result<i32> {
-        let ready = limosa::setup::setup()?;
+        let ready = limosa::setup::setup(limosa::setup::Consent::Given)?;
         let this = env::current_exe()?;
         let name = this.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let variables = guest.variables.iter();
@@ -190,13 +190,10 @@ impl Running {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("names"), names.join("\n"))?;
         let log = File::create(folder.path().join("log"))?;
-        let booting = Command::new(env::current_exe()?)
-            .env(BOOT, folder.path())
-            .env(load::MARK, "1")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+        let mut booting = Command::new(env::current_exe()?);
+        booting.env(BOOT, folder.path()).env(load::MARK, "1");
+        booting.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let booting = booting.spawn()?;
         let mut running = Self { folder, booting, load: load::here(), _machine: machine };
         running.tell_load();
         Ok(running)

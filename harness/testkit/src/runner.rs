@@ -7,12 +7,16 @@ use crate::{
     outcome::of_panic,
 };
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    process::{Signal, set_parent_process_death_signal},
+};
 use serde::{Deserialize, Serialize};
 use std::{
     env,
     fs::{self, File},
     io,
+    os::unix::process::CommandExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
@@ -215,6 +219,7 @@ pub(crate) fn in_process(name: &str, sudo: bool, captured: bool) -> io::Result<F
         let output = File::create(&log)?;
         command.stdout(output.try_clone()?).stderr(output);
     }
+    die_with_parent(&mut command);
     let started = Instant::now();
     let status = command.status()?;
     let seconds = started.elapsed().as_secs_f64();
@@ -226,6 +231,15 @@ pub(crate) fn in_process(name: &str, sudo: bool, captured: bool) -> io::Result<F
         Finished::broken(format!("the test's process ended: {status}{hint}"))
     });
     Ok(Finished { output, seconds, ..finished })
+}
+
+/// A test whose runner is killed must not go on holding the machine.
+pub(crate) fn die_with_parent(command: &mut Command) {
+    let follow = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: the closure makes one system call and does not allocate.
+    unsafe {
+        command.pre_exec(follow);
+    }
 }
 
 /// The other side of [`in_process`].

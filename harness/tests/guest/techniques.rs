@@ -20,15 +20,16 @@ variants:
   post-copy: {scheme: multipath, ballast: {size: 8MB}}
   hybrid: {scheme: multipath, ballast: {size: 8MB}}
 timeline:
-  - at: 500ms
+  - after: connected + 200ms
     announce: {node: server, to: server-b}
-  - at: 1s
+    name: announced
+  - after: announced + 500ms
     migrate: {node: server, to: server-b, technique: pre-copy, transfer: page-server, rounds: 2}
     only: [pre-copy]
-  - at: 1s
+  - after: announced + 500ms
     migrate: {node: server, to: server-b, technique: post-copy, transfer: stream}
     only: [post-copy]
-  - at: 1s
+  - after: announced + 500ms
     migrate: {node: server, to: server-b, technique: hybrid, transfer: stream}
     only: [hybrid]
 ";

@@ -10,12 +10,13 @@ use limosa_record::{
     fault::VARIABLE,
     row::{self, EventRow, ThroughputRow},
 };
+use rustix::process::Pid;
 use std::{
     collections::BTreeSet,
     fs,
     path::Path,
     process::{Child, Command, Stdio},
-    thread::sleep,
+    thread::{self, sleep},
     time::{Duration, Instant},
 };
 
@@ -51,24 +52,70 @@ const POINTS: &[&str] = &[
 ];
 
 fn a_harness_that_dies_anywhere_leaves_nothing_that_clean_does_not_find() {
-    let mut wrong = Vec::new();
-    for point in POINTS {
-        let place = Place::new("60s");
-        let mut run = place.experiment(&[]);
-        let output = run.env(VARIABLE, format!("{point}:die")).output().expect("start limosa");
-        if output.status.code().is_some() {
-            wrong.push(format!("{point}: it did not die: {}", text(&output)));
-        }
-        place.clean();
-        wrong.extend(place.left().into_iter().map(|left| format!("{point}: left: {left}")));
-        let resumed = place.experiment(&["--resume"]).output().expect("start limosa");
-        let rows = place.trials("move");
-        if resumed.status.code() != Some(0) || rows.len() != 1 || rows[0].status != "ok" {
-            wrong.push(format!("{point}: {} {rows:?}", text(&resumed)));
-        }
-        wrong.extend(place.left().into_iter().map(|left| format!("{point}: left later: {left}")));
-    }
+    // They wait for downloads most of the time.
+    let wrong: Vec<String> = thread::scope(|scope| {
+        let part = |points: &'static [&str]| {
+            scope.spawn(move || points.iter().flat_map(|point| dies_at(point)).collect::<Vec<_>>())
+        };
+        let parts: Vec<_> = POINTS.chunks(POINTS.len().div_ceil(2)).map(part).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("a thread of points")).collect()
+    });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What is wrong when it dies there.
+fn dies_at(point: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let place = Place::new("60s");
+    let mut run = place.experiment(&[]);
+    let output = run.env(VARIABLE, format!("{point}:die")).output().expect("start limosa");
+    if output.status.code().is_some() {
+        wrong.push(format!("{point}: it did not die: {}", text(&output)));
+    }
+    place.clean();
+    wrong.extend(place.left().into_iter().map(|left| format!("{point}: left: {left}")));
+    let resumed = place.experiment(&["--resume"]).output().expect("start limosa");
+    let rows = place.trials("move");
+    if resumed.status.code() != Some(0) || rows.len() != 1 || rows[0].status != "ok" {
+        wrong.push(format!("{point}: {} {rows:?}", text(&resumed)));
+    }
+    wrong.extend(place.left().into_iter().map(|left| format!("{point}: left later: {left}")));
+    wrong
+}
+
+/// A criu that is at work in a place, by its process number.
+fn criu_in(place: &Place) -> Option<Pid> {
+    let here = place.tmp();
+    let all = fs::read_dir("/proc").expect("list processes").flatten();
+    let mut criu = all.filter(|process| {
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let works_here =
+            fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(&here));
+        works_here && String::from_utf8_lossy(&line).contains("\0dump\0--tree")
+    });
+    criu.find_map(|process| Pid::from_raw(process.file_name().to_str()?.parse().ok()?))
+}
+
+/// Whatever a stopped criu holds, it and its run's folder are gone after `clean`.
+fn a_criu_that_is_stopped_when_its_run_dies_is_found() {
+    for delay in [0, 300, 520] {
+        let place = Place::with("60s", "20MB");
+        let mut run = place.experiment(&[]);
+        let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start it");
+        let criu = loop {
+            if let Some(criu) = criu_in(&place) {
+                break criu;
+            }
+            assert!(run.try_wait().expect("look at it").is_none(), "there was no criu");
+            sleep(Duration::from_millis(2));
+        };
+        // criu is started half a second ahead of the dump.
+        sleep(Duration::from_millis(delay));
+        let stopped = rustix::process::kill_process(criu, rustix::process::Signal::STOP).is_ok();
+        run.kill().and_then(|()| run.wait().map(drop)).expect("kill limosa");
+        place.clean();
+        assert_eq!(place.left(), [""; 0], "after {delay} ms, stopped: {stopped}");
+    }
 }
 
 /// What has names like ours and is not.
@@ -189,7 +236,7 @@ fn a_lab_whose_keeper_was_killed_is_cleaned_up() {
         String::from_utf8_lossy(&line).contains(&format!("keep\0{}", home.display()))
     });
     let pid = keeper.and_then(|k| k.file_name().to_str()?.parse().ok());
-    let pid = pid.and_then(rustix::process::Pid::from_raw).expect("the keeper");
+    let pid = pid.and_then(Pid::from_raw).expect("the keeper");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("kill the keeper");
     while rustix::process::test_kill_process(pid).is_ok() {
         sleep(Duration::from_millis(10));
@@ -201,6 +248,7 @@ fn a_lab_whose_keeper_was_killed_is_cleaned_up() {
 
 limosa_testkit::tests![
     a_harness_that_dies_anywhere_leaves_nothing_that_clean_does_not_find,
+    a_criu_that_is_stopped_when_its_run_dies_is_found,
     a_run_that_is_killed_at_a_random_moment_is_cleaned_up_and_resumed,
     a_lab_whose_keeper_was_killed_is_cleaned_up,
 ];

@@ -7,6 +7,7 @@ mod commands;
 #[path = "../guest/criu.rs"]
 mod criu;
 mod crowd;
+mod exits;
 mod faults;
 mod follow;
 mod foreign;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         commands::tests(),
         criu::tests(),
         crowd::tests(),
+        exits::tests(),
         faults::tests(),
         follow::tests(),
         foreign::tests(),
