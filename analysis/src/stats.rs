@@ -12,6 +12,10 @@
 const SEED: u64 = 0x4C49_4D4F_5341;
 /// Resamples per bootstrap interval.
 const RESAMPLES: usize = 10_000;
+/// Values that are drawn for one at the most, so that thousands of trials do not take a minute...
+const MOST_DRAWN: usize = 10_000_000;
+/// ...but never fewer resamples than this.
+const FEWEST_RESAMPLES: usize = 2_000;
 /// Of fewer values there is no interval: resampled they give little but themselves, and what is drawn
 /// from the smallest to the largest of two is no statement about a mean.
 pub const FEWEST_FOR_AN_INTERVAL: usize = 5;
@@ -67,9 +71,11 @@ fn bootstrap(
     if samples.iter().any(|s| s.len() < FEWEST_FOR_AN_INTERVAL) {
         return None;
     }
+    let drawn_each = samples.iter().map(|s| s.len()).max().unwrap_or(1);
+    let resamples = (MOST_DRAWN / drawn_each).clamp(FEWEST_RESAMPLES, RESAMPLES);
     let mut random = SplitMix64(SEED);
     let mut means = vec![0.0; samples.len()];
-    let outcomes: Vec<f64> = (0..RESAMPLES)
+    let outcomes: Vec<f64> = (0..resamples)
         .map(|_| {
             for (mean, sample) in means.iter_mut().zip(samples) {
                 let sum: f64 = sample.iter().map(|_| sample[random.below(sample.len())]).sum();

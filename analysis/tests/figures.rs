@@ -57,7 +57,8 @@ fn a_number_that_is_not_in_the_tables_is_found() {
     let run = RunDir::new(folder.path());
     paper_like::write(&run, 2).unwrap();
     check(&run);
-    for name in ["throughput-quic-none", "turnaround", "phases", "lanes-multipath-migrate", "rtt"] {
+    for name in ["throughput-quic-none", "turnaround", "phases", "lanes-multipath-migrate", "stall"]
+    {
         let file = run.figures().join(format!("{name}.csv"));
         let text = std::fs::read_to_string(&file).unwrap();
         // The first digit of the last number of a line in the middle.

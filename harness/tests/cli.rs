@@ -110,8 +110,12 @@ fn a_wrong_command_line_is_exit_code_2() {
 #[test]
 fn a_report_of_something_else_says_what_a_run_directory_is() {
     let output = limosa().args(["report", "topologies"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("topologies is no run directory"));
+    assert_eq!(output.status.code(), Some(3));
+    let told = text(&output.stderr);
+    assert!(told.contains("topologies: is no run directory") && told.contains("hint: "), "{told}");
+    let output = limosa().args(["report", "nowhere"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("nowhere: there is no such folder"));
 }
 
 #[test]
@@ -120,10 +124,11 @@ fn two_runs_are_compared_without_root() {
     let runs = ["before", "after"].map(|name| folder.path().join(name));
     for (run, turnaround) in runs.iter().zip(["1.5", "2.5"]) {
         fs::create_dir(run).unwrap();
-        let text = format!(
-            "experiment,variant,repetition,seed,status,scheme,turnaround_s,started_utc,folder\n\
-             e,quic,1,1,ok,quic,{turnaround},,\ne,quic,2,1,ok,quic,{turnaround},,\n"
-        );
+        let header =
+            "experiment,variant,repetition,seed,status,scheme,turnaround_s,started_utc,folder\n";
+        // Five are the fewest that have an interval.
+        let rows = (1..=5).map(|n| format!("e,quic,{n},1,ok,quic,{turnaround},,\n"));
+        let text = header.to_owned() + &rows.collect::<String>();
         fs::write(run.join("trials.csv"), text).unwrap();
     }
     let output = limosa().arg("report").args(&runs).output().unwrap();

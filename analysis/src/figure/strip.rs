@@ -139,8 +139,10 @@ impl Strip<'_> {
         if any(|r| r.points.len() >= FEWEST_FOR_A_BOX) {
             entries.push((Sign::Bar(BOX), "quartiles".into()));
         }
-        let mean = if has_interval(&self.rows) { "mean and interval" } else { "mean" };
-        entries.push((Sign::Line(Stroke::new(INK, 2.0)), mean.into()));
+        entries.push(match has_interval(&self.rows) {
+            true => (Sign::Line(Stroke::new(INK, 2.0)), "mean and interval".into()),
+            false => (Sign::Dot(INK, ""), "mean".into()),
+        });
         if any(|r| r.published.is_some()) {
             entries.push((Sign::Bar(FAINT), "published".into()));
         }

@@ -10,9 +10,9 @@ pub(super) fn of(input: &Input) -> Vec<String> {
     let there = input.trials.len();
     if let Some(planned) = input.planned().filter(|planned| *planned > there && there > 0) {
         told.push(format!(
-            "trials.csv: {} of {} planned {} no row: the run was cut off, or goes on still",
+            "trials.csv: {} of {} {} no row: the run was cut off, or goes on still",
             planned - there,
-            number::count(planned, "trial"),
+            number::count(planned, "planned trial"),
             if planned - there == 1 { "has" } else { "have" }
         ));
     }

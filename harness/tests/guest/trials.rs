@@ -109,8 +109,32 @@ fn a_guest_that_hangs_is_given_up() {
     }
 }
 
+/// The plan names it, and the guest reads the copy in the run directory, which is all that it sees.
+fn a_long_recording_is_played_in_a_guest() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let at = |name: &str| folder.path().join(name);
+    let lines: String = (1..=1_000_000_u32).map(|n| format!("{}\n", n / 4)).collect();
+    let net = "version: 1\nnodes: {client: {}, server: {}}\nlinks:\n  \
+               - {ends: [client.eth0, server.eth0], name: wan, shape: {trace: t.trace, delay: 5ms}}\n";
+    let experiment = "version: 1\ntopology: ./net.yaml\nrepetitions: 1\ntime_limit: 60s\n\
+                      workload: {download: {path: /random, size: 2MB}}\n\
+                      nodes:\n  server: {on: server, role: server}\n  client: {on: client, role: client}\n\
+                      variants:\n  q: {scheme: quic}\n";
+    for (name, text) in [("t.trace", &*lines), ("net.yaml", net), ("long.yaml", experiment)] {
+        fs::write(at(name), text).expect("write a file");
+    }
+    let (code, text) = limosa(folder.path(), &["run", "long.yaml", "--on", "guest"]);
+    assert_eq!(code, 0, "{text}");
+    let run = RunDir::new(at("results/long/latest"));
+    let plan = fs::metadata(run.plan()).expect("plan.json").len();
+    assert!(plan <= 10_000, "plan.json has {plan} bytes");
+    let trials: Vec<TrialRow> = row::read(&run.trials()).expect("trials.csv");
+    assert_eq!((&*trials[0].links, trials[0].body_matches), ("user", Some(true)));
+}
+
 limosa_testkit::tests![
     one_short_trial_of_each_scheme[alone],
     neither_a_guest_that_dies_nor_a_trial_that_fails_stops_the_run[alone],
+    a_long_recording_is_played_in_a_guest[alone],
     a_guest_that_hangs_is_given_up[alone, night],
 ];
