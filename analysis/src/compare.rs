@@ -10,6 +10,7 @@ use crate::{input::Input, number, report, stats, write_rows};
 use limosa_record::{
     dir::{RunDir, write_whole},
     row::ComparisonRow,
+    text,
 };
 use std::{collections::BTreeMap, fs};
 
@@ -53,7 +54,7 @@ pub fn compare(runs: &[RunDir]) -> anyhow::Result<Comparison> {
     if let Some(last) = runs.last() {
         write_rows(&last.comparison_table(), &comparison.rows)?;
         let page = page::page(&comparison, &inputs);
-        write_whole(&last.comparison(), page.as_bytes())?;
+        write_whole(&last.comparison(), text::visible(&page).as_bytes())?;
     }
     Ok(comparison)
 }

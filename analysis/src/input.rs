@@ -9,7 +9,7 @@ mod gaps;
 mod trial;
 
 pub(crate) use calibration::is_below;
-pub(crate) use file::{bytes, cut};
+pub(crate) use file::{cut, of_run, shown};
 pub(crate) use trial::Trial;
 
 use crate::{model, number, reference};

@@ -26,12 +26,14 @@ use anyhow::Context;
 use figure::Figure;
 use input::Input;
 use limosa_record::{
+    beneath,
     dir::{RunDir, write_whole},
-    row::SummaryRow,
+    row::{SummaryRow, cells},
+    text,
 };
 use model::measured;
 use serde::Serialize;
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 /// What a run showed.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,8 +82,9 @@ pub fn analyse(run: &RunDir) -> anyhow::Result<Analysis> {
     let warnings = input.warnings.clone();
     let analysis = Analysis { variants, summary, excesses, figures, warnings };
     let page = report::page(&input, &analysis, &chapters, &modelled);
-    write_whole(&run.report(), page.as_bytes())?;
-    write_whole(&run.measured(), report::markdown(&input, &analysis).as_bytes())?;
+    write_whole(&run.report(), text::visible(&page).as_bytes())?;
+    let dated = report::markdown(&input, &analysis);
+    write_whole(&run.measured(), text::visible(&dated).as_bytes())?;
     tracing::debug!(report = %run.report().display(), figures = analysis.figures.len(), "analysed");
     Ok(analysis)
 }
@@ -144,12 +147,13 @@ fn throughput(input: &Input, names: &[String]) -> Vec<Figure> {
 
 fn write_figures(run: &RunDir, chapters: &[Chapter]) -> anyhow::Result<Vec<PathBuf>> {
     let folder = run.figures();
-    fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    // A link in its place could lead anywhere.
+    beneath::create_dir_all(run.root(), &folder)?;
     let mut paths = Vec::new();
     for figure in chapters.iter().flat_map(|c| &c.figures) {
         paths.push(folder.join(&figure.file));
         for (name, svg, data) in figure.files() {
-            write_whole(&folder.join(format!("{name}.svg")), svg.as_bytes())?;
+            write_whole(&folder.join(format!("{name}.svg")), text::visible(&svg).as_bytes())?;
             write_whole(&folder.join(format!("{name}.csv")), &data.csv()?)?;
         }
     }
@@ -157,10 +161,6 @@ fn write_figures(run: &RunDir, chapters: &[Chapter]) -> anyhow::Result<Vec<PathB
 }
 
 fn write_rows(path: &std::path::Path, rows: &[impl Serialize]) -> anyhow::Result<()> {
-    let written = || -> anyhow::Result<()> {
-        let mut writer = csv::Writer::from_writer(Vec::new());
-        rows.iter().try_for_each(|row| writer.serialize(row))?;
-        Ok(write_whole(path, &writer.into_inner().context("finish the table")?)?)
-    };
+    let written = || -> anyhow::Result<()> { Ok(write_whole(path, &cells::bytes(rows, true)?)?) };
     written().with_context(|| format!("write {}", path.display()))
 }

@@ -10,8 +10,9 @@ pub use milestones::Milestones;
 
 use crate::{
     dnsmasq::Dnsmasq,
+    folders::Folders,
     lab::Lab,
-    node::Node,
+    node::{Node, Place},
     plan::{Action, Anchor, CopyPlan, Network, Reach, SERVER_PORT},
     sys::{
         criu::{Criu, DumpReport, Leave, Options},
@@ -28,7 +29,6 @@ use limosa_record::{
 use std::{
     cell::RefCell,
     net::SocketAddr,
-    path::PathBuf,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -54,12 +54,8 @@ pub struct Scene<'a> {
     pub criu: Option<&'a Criu>,
     /// The DNS server, if the plan has one.
     pub dns: Option<Dnsmasq>,
-    /// Where nodes have their folders and images theirs.
-    pub desk: PathBuf,
-    /// Where the folders of nodes will be in the end.
-    pub kept: PathBuf,
-    /// Where CRIU's logs go; a folder per action.
-    pub logs: PathBuf,
+    /// Where nodes have their folders, images theirs, and CRIU's logs theirs.
+    pub folders: Folders,
     /// Whether a server speaks to its clients as soon as it is restored.
     pub speaks_first: bool,
     /// What CRIU reported, in order.
@@ -119,13 +115,15 @@ impl Scene<'_> {
         let name = &copy.name;
         let netns = self.lab.place(on)?;
         netns.apply(egress::block(SERVER_PORT))?;
-        let kept = self.kept.join(name);
-        let restored = origin.copy(self.criu()?, images, options, self.lab, on, name, kept).await;
+        // The origin's log goes on in its folder.
+        let (folder, kept) = (self.folders.node(name)?, self.folders.kept(name)?);
+        let as_copy = Place { name, on, folder: &folder, kept: &kept, addresses: &[] };
+        let restored = origin.copy(self.criu()?, images, options, self.lab, as_copy).await;
         let (node, report) = restored?;
         let node = Rc::new(node);
         self.nodes.borrow_mut().push(node.clone());
         self.joined.notify_one();
-        let (name, folder) = (name.clone(), self.desk.join(name));
+        let name = name.clone();
         let target = Target { name, folder, migration: copy.migration };
         node.ask(self.lab, &Request::BecomeTarget(target)).await?;
         netns.apply(egress::unblock(SERVER_PORT))?;
@@ -229,8 +227,8 @@ impl Stage for Scene<'_> {
     async fn apply(&self, action: &Action, planned_ns: i64) -> Result<Outcome> {
         match action {
             Action::Checkpoint { node, image, leave_running } => {
-                let images = self.desk.join("images").join(image);
-                let mut options = Options::new(self.logs.join(image).join("checkpoint"));
+                let images = self.folders.images(image)?;
+                let mut options = Options::new(self.folders.logs(image)?.join("checkpoint"));
                 options.begin_ns = planned_ns;
                 options.leave = if *leave_running { Leave::Running } else { Leave::Dead };
                 let dump = self.node(node)?.checkpoint(self.criu()?, &images, &options).await?;
@@ -240,8 +238,8 @@ impl Stage for Scene<'_> {
                 Ok(Outcome { detail, started_ns, done_ns })
             }
             Action::Restore { node, image, on, copy } => {
-                let images = self.desk.join("images").join(image);
-                let mut options = Options::new(self.logs.join(image).join("restore"));
+                let images = self.folders.images(image)?;
+                let mut options = Options::new(self.folders.logs(image)?.join("restore"));
                 options.begin_ns = planned_ns;
                 let found = self.node(node)?;
                 if let Some(copy) = copy {
@@ -250,8 +248,7 @@ impl Stage for Scene<'_> {
                 let report = found.restore(self.criu()?, &images, &options, self.lab, on).await?;
                 self.restored(&found).await?;
                 // They are full of secrets, and nobody needs them any more.
-                std::fs::remove_dir_all(&images)
-                    .with_context(|| format!("remove {}", images.display()))?;
+                self.folders.remove(&images)?;
                 let detail = format!("{node} from {image} on {on}");
                 let (started_ns, done_ns) = (report.started_ns, report.done_ns);
                 Ok(Outcome { detail, started_ns, done_ns })

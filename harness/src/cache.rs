@@ -5,7 +5,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use crate::{
+    owner::{self, Owner},
+    private,
+};
 use anyhow::{Context, Result};
+use limosa_record::beneath;
 
 /// The cache folder and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,7 +18,7 @@ pub struct Cache {
     /// Folder; may not exist yet.
     pub path: PathBuf,
     /// User and group to give new files to, under sudo.
-    owner: Option<(u32, u32)>,
+    owner: Option<Owner>,
 }
 
 impl Cache {
@@ -44,22 +49,32 @@ impl Cache {
 
     /// Makes the folder and waits until no other setup holds it. The lock ends with the returned file.
     pub fn lock(&self) -> Result<File> {
-        fs::create_dir_all(&self.path).with_context(|| format!("make {}", self.path.display()))?;
+        self.make()?;
         let path = self.path.join("lock");
-        let file = File::create(&path).with_context(|| format!("make {}", path.display()))?;
-        file.lock().with_context(|| format!("lock {}", path.display()))?;
+        let file = private::lock_file(&path).context("make a lock")?;
+        owner::made(&path);
+        private::lock(&file, &path).with_context(|| format!("lock {}", path.display()))?;
         Ok(file)
     }
 
-    /// Gives everything in the folder to the user who called sudo.
+    /// Makes the folder if there is none.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn make(&self) -> Result<()> {
+        owner::make_dir_all(&self.path).with_context(|| format!("make {}", self.path.display()))
+    }
+
+    /// Gives what root has made in the folder to the user who called sudo.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
     pub fn give_back(&self) -> Result<()> {
         let Some(owner) = self.owner else {
             return Ok(());
         };
-        if let Some(parent) = self.path.parent() {
-            give(parent, owner)?;
-        }
-        give_all(&self.path, owner)
+        owner::give(&self.path, true, owner)
+            .with_context(|| format!("give {} to user {}", self.path.display(), owner.user))
     }
 }
 
@@ -71,32 +86,18 @@ pub(crate) fn remove_unfinished(cache: &Path) -> Result<()> {
     for entry in fs::read_dir(cache).context("list the cache")? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-            fs::remove_dir_all(entry.path()).context("remove an unfinished build")?;
-        }
-    }
-    Ok(())
-}
-
-fn give(path: &Path, (user, group): (u32, u32)) -> Result<()> {
-    std::os::unix::fs::lchown(path, Some(user), Some(group))
-        .with_context(|| format!("give {} to user {user}", path.display()))
-}
-
-fn give_all(path: &Path, owner: (u32, u32)) -> Result<()> {
-    give(path, owner)?;
-    if path.symlink_metadata()?.is_dir() {
-        for entry in fs::read_dir(path)? {
-            give_all(&entry?.path(), owner)?;
+            beneath::remove_dir_all(cache, &entry.path()).context("remove an unfinished build")?;
         }
     }
     Ok(())
 }
 
 /// Home folder and identity of `name` in the text of /etc/passwd.
-fn account(passwd: &str, name: &str) -> Option<(PathBuf, (u32, u32))> {
+fn account(passwd: &str, name: &str) -> Option<(PathBuf, Owner)> {
     let line = passwd.lines().find(|line| line.split(':').next() == Some(name))?;
     let fields: Vec<_> = line.split(':').collect();
-    let owner = (fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
+    let (user, group) = (fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
+    let owner = Owner { user, group };
     Some((PathBuf::from(fields.get(5)?), owner))
 }
 
@@ -111,7 +112,7 @@ mod tests {
         let env = |name: &str| (name == "SUDO_USER").then(|| "ada".to_owned());
         let cache = Cache::from_env(env, PASSWD).expect("the account exists");
         assert_eq!(cache.path, Path::new("/home/ada/.cache/limosa"));
-        assert_eq!(cache.owner, Some((1000, 1001)));
+        assert_eq!(cache.owner, Some(Owner { user: 1000, group: 1001 }));
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Capture {
             })
             .with_context(what)?;
         fault::here(format_args!("write/{}", name(path))).with_context(what)?;
-        let mut file = BufWriter::new(File::create(path).with_context(what)?);
+        let mut file = BufWriter::new(limosa_record::dir::create(path).with_context(what)?);
         file.write_all(&file_header()).with_context(what)?;
         let stop = Arc::new(AtomicBool::new(false));
         let worker = thread::Builder::new()

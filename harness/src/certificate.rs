@@ -4,7 +4,7 @@
 //! authority's key is gone as soon as the server's certificate is signed.
 
 use anyhow::Context;
-use limosa_record::dir::write_whole;
+use limosa_record::dir::{write_secret, write_whole};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use std::{
     fs,
@@ -44,7 +44,7 @@ pub fn create(work: &Path) -> anyhow::Result<Certificates> {
     };
     write_whole(&files.ca, ca_pem.as_bytes())?;
     write_whole(&files.certificate, server_pem.as_bytes())?;
-    write_whole(&files.private_key, key_pem.as_bytes())?;
+    write_secret(&files.private_key, key_pem.as_bytes())?;
     Ok(files)
 }
 

@@ -11,21 +11,32 @@ use crate::{
     errors::{NotReady, Usage},
     interrupt,
     lab::descriptors,
-    log,
+    log, owner,
     run::Changed,
     setup::{self, Consent},
     spec::SpecError,
 };
 use anyhow::Result;
-use limosa_record::fault;
-use std::{env, ffi::OsString, path::Path, process::ExitCode};
+use limosa_record::{fault, text};
+use rustix::fs::Mode;
+use std::{env, ffi::OsString, io, process::ExitCode};
 use tracing_subscriber::EnvFilter;
+
+/// The rights of group and others to write.
+const OTHERS_WRITE: Mode = Mode::WGRP.union(Mode::WOTH);
 
 /// Carries out a command and prints what went wrong.
 pub fn dispatch(cli: Cli) -> ExitCode {
     // The last line of a node's log is the reason of its end.
     let is_node = matches!(cli.command, Command::Node { .. });
-    match fault::check().map_err(anyhow::Error::msg).and_then(|()| carry_out(cli)) {
+    if rustix::process::geteuid().is_root() {
+        // Whatever the umask is, nobody else writes to what root makes.
+        let before = rustix::process::umask(OTHERS_WRITE);
+        rustix::process::umask(before | OTHERS_WRITE);
+    }
+    let done = fault::check().map_err(anyhow::Error::msg).and_then(|()| carry_out(cli));
+    owner::give_back();
+    match done {
         Ok(code) => code.into(),
         Err(error) => {
             let code = exit_code(&error);
@@ -43,6 +54,19 @@ pub fn dispatch(cli: Cli) -> ExitCode {
     }
 }
 
+/// Says what is wrong with the command line, or what was asked about it. A file's name among the words
+/// may be a stranger's.
+pub fn refuse(wrong: &clap::Error) -> ExitCode {
+    let text = wrong.render().to_string();
+    if text.chars().any(|c| text::is_hidden(c) && c != '\n') {
+        tell!("{}", text.trim_end());
+    } else {
+        // In colours, where the terminal has them.
+        let _ = wrong.print();
+    }
+    u8::try_from(wrong.exit_code()).unwrap_or(exit::USAGE).into()
+}
+
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<SpecError>().is_some() || error.is::<Changed>() {
         exit::BAD_FILE
@@ -56,9 +80,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 fn disk_is_full(error: &anyhow::Error) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    let kinds = error.chain().filter_map(|e| e.downcast_ref::<std::io::Error>());
-    kinds.map(std::io::Error::kind).any(|kind| matches!(kind, StorageFull | QuotaExceeded))
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    let kinds = error.chain().filter_map(|e| e.downcast_ref::<io::Error>());
+    kinds.map(io::Error::kind).any(|kind| matches!(kind, StorageFull | QuotaExceeded))
 }
 
 /// The error, then its causes, one per line.
@@ -173,17 +197,6 @@ fn kept_by_sudo(names: impl Iterator<Item = OsString>) -> String {
     kept.join(",")
 }
 
-/// Gives what was made under sudo to the user who asked.
-fn give_back(path: &Path) {
-    let id = |name: &str| env::var(name).ok().and_then(|v| v.parse::<u32>().ok());
-    let (Some(uid), Some(gid)) = (id("SUDO_UID"), id("SUDO_GID")) else { return };
-    let _ = std::os::unix::fs::lchown(path, Some(uid), Some(gid));
-    let is_folder = path.symlink_metadata().is_ok_and(|m| m.is_dir());
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten().filter(|_| is_folder) {
-        give_back(&entry.path());
-    }
-}
-
 /// One thread for everything: node processes do the work.
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
@@ -203,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_the_machines_fault() {
-        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let full = io::Error::from(io::ErrorKind::StorageFull);
         let error = Err::<(), _>(full).context("write trials.csv").unwrap_err();
         assert_eq!(exit_code(&error), exit::NOT_READY);
         assert_eq!(exit_code(&anyhow::anyhow!("odd")), exit::BUG);

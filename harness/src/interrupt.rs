@@ -4,7 +4,7 @@
 //! turns true with the first signal. With the second one everything that would outlive the process is
 //! undone and the process ends with 130; the kernel takes the rest away.
 
-use crate::{cli::exit, journal};
+use crate::{cli::exit, journal, owner};
 use anyhow::{Context, Result};
 use futures_util::future::select_all;
 use limosa_record::dir;
@@ -76,6 +76,7 @@ async fn attend(mut signals: Vec<Signal>, tell: &watch::Sender<bool>) {
             thread::sleep(MOMENT);
             journal::clean_quietly();
             let _whole = dir::hold_writes();
+            owner::give_back();
             std::process::exit(exit::INTERRUPTED.into());
         }
     }

@@ -13,7 +13,7 @@
 //!
 //! Kernel interface: flock(2), proc(5), umount2(2), pidfd_send_signal(2).
 
-use crate::cache::Cache;
+use crate::{cache::Cache, private};
 use anyhow::{Context, Result};
 use limosa_record::{dir, fault};
 use rustix::{
@@ -25,7 +25,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File},
     io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -49,6 +49,24 @@ enum Entry {
     Folder(PathBuf),
     /// What was left half written in a folder that stays.
     Unfinished(PathBuf),
+}
+
+impl Entry {
+    fn path(&self) -> &Path {
+        let (Self::Folder(path) | Self::Unfinished(path)) = self;
+        path
+    }
+
+    /// By its full path: whoever cleans up may be in another folder.
+    fn absolute(self) -> Result<Self> {
+        let full = |path: PathBuf| {
+            std::path::absolute(&path).with_context(|| format!("find {}", path.display()))
+        };
+        Ok(match self {
+            Self::Folder(path) => Self::Folder(full(path)?),
+            Self::Unfinished(path) => Self::Unfinished(full(path)?),
+        })
+    }
 }
 
 /// An entry in the journal, for as long as this lives.
@@ -83,12 +101,14 @@ impl Claim {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let (pid, now_ns) = (std::process::id(), limosa_record::clock::now_ns());
         let file = home.join(format!("{pid}-{now_ns:x}-{number}.json"));
+        let entry = entry.absolute()?;
+        let text = serde_json::to_vec(&entry).context("write down a folder's name")?;
         let attempt = || -> io::Result<File> {
             let _alone = alone(home)?;
             fault::here("write/journal")?;
-            let mut lock = File::create_new(&file)?;
+            let mut lock = File::options().write(true).create_new(true).mode(0o600).open(&file)?;
             lock.lock()?;
-            lock.write_all(&serde_json::to_vec(&entry)?)?;
+            lock.write_all(&text)?;
             lock.sync_data()?;
             Ok(lock)
         };
@@ -121,16 +141,21 @@ fn own() -> std::sync::MutexGuard<'static, BTreeMap<PathBuf, Entry>> {
 fn home() -> Result<PathBuf> {
     let home = match rustix::process::geteuid().is_root() {
         true => PathBuf::from(HOME),
-        false => Cache::find()?.path.join("journal"),
+        false => {
+            let cache = Cache::find()?.path;
+            fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
+            cache.join("journal")
+        }
     };
-    fs::create_dir_all(&home).with_context(|| format!("make {}", home.display()))?;
+    private::folder(&home).context("make the journal")?;
     Ok(home)
 }
 
 /// One process at a time makes claims or looks for dead ones.
 fn alone(home: &Path) -> io::Result<File> {
-    let lock = File::create(home.join("lock"))?;
-    lock.lock()?;
+    let path = home.join("lock");
+    let lock = private::lock_file(&path)?;
+    private::lock(&lock, &path)?;
     Ok(lock)
 }
 
@@ -149,7 +174,8 @@ impl WorkFolder {
     pub fn new(purpose: &str) -> Result<Self> {
         let now_ns = limosa_record::clock::now_ns();
         let name = format!("limosa-{purpose}-{}-{now_ns:x}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        // By its full path, for programs that work elsewhere.
+        let path = std::path::absolute(std::env::temp_dir().join(name)).context("find TMPDIR")?;
         let claim = Claim::folder(&path)?;
         let made = DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("make {}", path.display()))?;
@@ -205,18 +231,42 @@ fn clean_in(home: &Path) -> Result<Vec<String>> {
 
 fn undo_if_dead(file: &Path) -> Result<Vec<String>> {
     let what = || format!("read {}", file.display());
-    let lock = match File::open(file) {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let opened = File::options().read(true).custom_flags(flags.bits().cast_signed()).open(file);
+    let lock = match opened {
+        // A link is no claim of ours.
+        Err(e) if e.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            fs::remove_file(file).with_context(|| format!("remove {}", file.display()))?;
+            return Ok(vec![format!("forgot {}, which is a link", file.display())]);
+        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.with_context(what)?,
     };
     if lock.try_lock().is_err() {
         return Ok(Vec::new());
     }
-    let text = fs::read(file).with_context(what)?;
-    // One that is not whole was being written: nothing had been made yet.
-    let done = serde_json::from_slice(&text).map_or_else(|_| Ok(Vec::new()), |e| undo(&e))?;
+    let done = if private::is_own(&lock).with_context(what)? {
+        let text = fs::read(file).with_context(what)?;
+        // One that is not whole was being written: nothing had been made yet.
+        serde_json::from_slice(&text).map_or_else(|_| Ok(Vec::new()), |e| undo_there(&e, file))?
+    } else {
+        // Nothing is removed because a stranger says so.
+        vec![format!("forgot {}, which somebody else may have written", file.display())]
+    };
     fs::remove_file(file).with_context(|| format!("remove {}", file.display()))?;
     Ok(done)
+}
+
+/// Undoes an entry that says where it is.
+fn undo_there(entry: &Entry, file: &Path) -> Result<Vec<String>> {
+    let path = entry.path();
+    anyhow::ensure!(
+        path.is_absolute(),
+        "{} claims `{}`, and nobody knows in which folder that was\n  hint: remove what is left there, and then the claim",
+        file.display(),
+        path.display()
+    );
+    undo(entry)
 }
 
 /// Undoes all that this process has claimed, because it ends without clearing up.
@@ -300,6 +350,37 @@ mod tests {
     /// A claim of a process that is dead: nobody holds its lock.
     fn dead(home: &Path, name: &str, entry: &Entry) {
         fs::write(home.join(name), serde_json::to_vec(entry).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn regression_a_claim_of_a_stranger_is_forgotten_and_a_relative_one_is_kept() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let place = tempfile::tempdir().unwrap();
+        let (home, precious) = (place.path().join("journal"), place.path().join("precious"));
+        fs::create_dir(&home).unwrap();
+        fs::create_dir(&precious).unwrap();
+        dead(&home, "1-1.json", &Entry::Folder(precious.clone()));
+        fs::set_permissions(home.join("1-1.json"), fs::Permissions::from_mode(0o666)).unwrap();
+        dead(place.path(), "elsewhere", &Entry::Folder(precious.clone()));
+        symlink(place.path().join("elsewhere"), home.join("1-2.json")).unwrap();
+        fs::hard_link(place.path().join("elsewhere"), home.join("1-3.json")).unwrap();
+        let done = clean_in(&home).unwrap();
+        assert_eq!(done.len(), 3, "{done:?}");
+        assert!(done.iter().all(|d| d.starts_with("forgot ")), "{done:?}");
+        assert!(precious.exists());
+        dead(&home, "1-4.json", &Entry::Folder("precious".into()));
+        let error = clean_in(&home).unwrap_err().to_string();
+        assert!(error.contains("claims `precious`"), "{error}");
+        assert!(home.join("1-4.json").exists());
+    }
+
+    #[test]
+    fn regression_a_claim_has_its_full_path() {
+        let home = tempfile::tempdir().unwrap();
+        let claim = Claim::write_in(home.path(), Entry::Unfinished("results/x".into())).unwrap();
+        let written = fs::read(&claim.file).unwrap();
+        let Entry::Unfinished(path) = serde_json::from_slice(&written).unwrap() else { panic!() };
+        assert_eq!(path, std::env::current_dir().unwrap().join("results/x"));
     }
 
     #[test]

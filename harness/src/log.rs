@@ -3,12 +3,10 @@
 //! Input: each line that goes to standard error once a run has its directory. Output: the same line in
 //! `harness.log`, behind the time in UTC.
 
-use limosa_record::clock;
-use rustix::fs::OFlags;
+use limosa_record::{clock, dir, text};
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -25,9 +23,7 @@ fn log() -> MutexGuard<'static, Option<File>> {
 /// When it cannot be written.
 pub fn to(file: &Path) -> io::Result<()> {
     // Somebody else may have made a link of this name in a run directory that is gone on with.
-    let follow_no_link = OFlags::NOFOLLOW.bits().cast_signed();
-    let open = OpenOptions::new().create(true).append(true).custom_flags(follow_no_link).open(file);
-    *log() = Some(open?);
+    *log() = Some(dir::append(file, 0o666)?);
     Ok(())
 }
 
@@ -38,16 +34,17 @@ pub fn note(line: &str) {
     }
 }
 
-/// Standard error and the log.
+/// Standard error and the log, without anything that a terminal would obey.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Both;
 
 impl Write for Both {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
+        let text = text::visible(&text);
         note(text.trim_end_matches('\n'));
         // The terminal may have been closed.
-        let _ = io::stderr().write_all(bytes);
+        let _ = io::stderr().write_all(text.as_bytes());
         Ok(bytes.len())
     }
 

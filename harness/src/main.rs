@@ -9,15 +9,18 @@ fn main() -> ExitCode {
     if let Some(code) = guest::agent::run_if_asked() {
         return code;
     }
-    command::dispatch(parse())
+    match parse() {
+        Ok(cli) => command::dispatch(cli),
+        Err(wrong) => command::refuse(&wrong),
+    }
 }
 
 /// Help and errors have colours on a terminal, unless that is not wanted (no-color.org).
-fn parse() -> Cli {
+fn parse() -> Result<Cli, clap::Error> {
     let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let plain = unwanted || env::args_os().any(|word| word == "--no-color");
     let color = if plain { ColorChoice::Never } else { ColorChoice::Auto };
     let mut command = Cli::command().color(color);
-    let matches = command.get_matches_mut();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+    let matches = command.try_get_matches_from_mut(env::args_os())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }

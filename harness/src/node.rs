@@ -5,7 +5,7 @@ mod command;
 mod end;
 mod line;
 
-pub use command::{Place, Shared};
+pub use command::{Place, Shared, furnish};
 pub use end::Meaning;
 pub use line::Line;
 
@@ -424,31 +424,26 @@ impl Node {
         Ok(report)
     }
 
-    /// Brings a copy of it to life in another place; the original goes on. Messages about the copy
-    /// name `kept`, where its files will be in the end.
+    /// Brings a copy of it to life as somebody else in another place; the original goes on.
     ///
     /// # Errors
     /// When CRIU fails.
-    #[expect(clippy::too_many_arguments, reason = "what a restore takes, and who the copy is")]
     pub async fn copy(
         &self,
         criu: &Criu,
         images: &Path,
         options: &Options,
         lab: &Lab,
-        place: &str,
-        name: &str,
-        kept: PathBuf,
+        copy: Place<'_>,
     ) -> Result<(Self, RestoreReport)> {
+        let Place { name, on: place, folder, kept, .. } = copy;
         let log = &options.work;
         fs::create_dir_all(log).with_context(|| format!("make {}", log.display()))?;
         let netns = lab.place(place)?;
         let restored = criu.restore(images, netns.as_fd(), options).await;
         let (process, report) =
             restored.with_context(|| format!("restore `{name}` on `{place}`"))?;
-        // Beside the original's: that is where it goes on with its log.
-        let folder = self.folder.with_file_name(name);
-        let mut copy = Self::new(name, place, &folder, kept, process);
+        let mut copy = Self::new(name, place, folder, kept.into(), process);
         copy.control = self.control;
         Ok((copy, report))
     }

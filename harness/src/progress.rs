@@ -3,7 +3,7 @@
 
 use crate::{log, plan::TrialPlan, run::Phase};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle, TermLike};
-use limosa_record::row::TrialRow;
+use limosa_record::{row::TrialRow, text};
 use std::{
     cell::{Cell, RefCell},
     env,
@@ -125,6 +125,7 @@ impl Progress {
     /// A line above the bar.
     pub fn line(&self, text: &str) {
         if self.terminal {
+            let text = &*text::visible(text);
             log::note(text);
             self.bar.println(text);
         } else {

@@ -4,7 +4,9 @@
 use crate::{
     errors::{self, NotReady, Usage},
     journal::Claim,
+    owner,
     plan::{Plan, TrialPlan},
+    private,
     progress::Progress,
     spec::Documents,
     verdict::Verdict,
@@ -12,7 +14,7 @@ use crate::{
 use anyhow::Context;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use limosa_record::{
-    clock,
+    beneath, clock,
     dir::{RunDir, point_latest, write_whole},
     row::{ClientRow, EventRow, RequestRow, ThroughputRow, TrialRow},
 };
@@ -102,9 +104,11 @@ impl Hold {
         match lock.try_lock() {
             Ok(()) => Ok(Self { _claim: Claim::unfinished_in(run.root())?, _lock: lock }),
             Err(TryLockError::WouldBlock) => {
-                let run = run.root().display();
-                Err(NotReady(format!("another limosa is at work in {run}\n  hint: wait for it"))
-                    .into())
+                let (who, run) = (private::holder(&lock), run.root().display());
+                Err(NotReady(format!(
+                    "another limosa is at work in {run}: {who}\n  hint: wait for it"
+                ))
+                .into())
             }
             Err(TryLockError::Error(e)) => Err(e).with_context(what),
         }
@@ -143,7 +147,7 @@ pub fn prepare(
     texts: Texts<'_>,
     resume: bool,
 ) -> anyhow::Result<(RunDir, Hold)> {
-    let home = results.join(&plan.experiment.name);
+    let home = beneath::child(results, &plan.experiment.name)?;
     let plan_json = format!("{:#}\n", serde_json::to_value(plan)?);
     if resume {
         let latest = fs::canonicalize(home.join("latest")).map_err(|_| {
@@ -162,9 +166,10 @@ pub fn prepare(
             return Err(Changed { run, difference }.into());
         }
         let hold = Hold::of(&run)?;
+        owner::made(run.root());
         return Ok((run, hold));
     }
-    fs::create_dir_all(&home)
+    owner::make_dir_all(&home)
         .map_err(|e| errors::of_path("make", &home, e, "--out FOLDER, one that you may write"))?;
     let run = new_run_dir(&home)?;
     let hold = Hold::of(&run)?;
@@ -176,6 +181,7 @@ pub fn prepare(
     plan.keep_recordings(run.root())?;
     write_whole(&run.plan(), plan_json.as_bytes())?;
     point_latest(&run).with_context(|| format!("point latest at {}", run.root().display()))?;
+    owner::made_link(&home.join("latest"));
     Ok((run, hold))
 }
 
@@ -191,6 +197,7 @@ fn new_run_dir(home: &Path) -> anyhow::Result<RunDir> {
                 other.map_err(|e| {
                     errors::of_path("make", &path, e, "--out FOLDER, one that you may write")
                 })?;
+                owner::made(&path);
                 return Ok(RunDir::new(path));
             }
         }

@@ -8,6 +8,7 @@ mod documents;
 mod hint;
 mod load;
 mod machine;
+mod name;
 mod named;
 mod node;
 mod positions;
@@ -23,6 +24,7 @@ pub use load::{
     load_topology, parse,
 };
 pub use machine::{Dns, Publish, Relocate};
+pub use name::{Name, check_free, of_file};
 pub use named::Named;
 pub use node::{Node, Ready, Role};
 pub use service::{

@@ -3,7 +3,7 @@
 //!
 //! Input: closures and commands. Output: lines, a log, and errors that name the log.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -33,7 +33,7 @@ pub struct Log {
 impl Log {
     /// An empty log at `path`.
     pub fn create(path: PathBuf) -> Result<Self> {
-        File::create(&path).with_context(|| format!("make {}", path.display()))?;
+        limosa_record::dir::create(&path)?;
         Ok(Self { path })
     }
 
@@ -48,9 +48,7 @@ impl Log {
     }
 
     fn open(&self) -> Result<File> {
-        OpenOptions::new()
-            .append(true)
-            .open(&self.path)
+        limosa_record::dir::append(&self.path, 0o666)
             .with_context(|| format!("open {}", self.path.display()))
     }
 

@@ -5,6 +5,7 @@ use crate::{
     calibrate,
     capture::Capture,
     certificate::{self, Certificates},
+    folders::Folders,
     journal::WorkFolder,
     lab::{Backend, Carrier, Lab, LinkReadings},
     manifest,
@@ -25,9 +26,7 @@ use crate::{
 };
 use anyhow::{Context, Result, anyhow, bail};
 use limosa_record::{
-    clock,
-    dir::UNFINISHED,
-    fault,
+    clock, fault,
     node::{MigrationStatus, Scheme},
     row::{CalibrationRow, RowFile, TrialRow},
 };
@@ -201,28 +200,20 @@ impl Host {
         Ok(capacity)
     }
 
-    /// Where a trial's nodes work: the run directory of a guest is a slow file system, and each
-    /// open file in it would make checkpoint and restore slower.
-    fn desk(&self, trial: &TrialPlan) -> PathBuf {
-        self.work.path().join(format!("{}-{}", trial.variant, trial.repetition))
+    /// A trial's folders. Its nodes do not work in the run directory, which is a slow file system in a
+    /// guest: each open file in it would make checkpoint and restore slower.
+    fn folders(&self, trial: &TrialPlan, kept: &Path) -> Result<Folders> {
+        Ok(Folders::new(self.work.path(), kept, &trial.variant, trial.repetition)?)
     }
 
     /// Moves what the nodes left to where it stays.
     fn clear_desk(&self, trial: &TrialPlan, folder: &Path) -> Result<()> {
-        let desk = self.desk(trial);
+        let folders = self.folders(trial, folder)?;
         let variant = &self.plan.variants[&trial.variant];
-        for name in self.plan.nodes.keys().map(String::as_str).chain(variant.copies()) {
-            let from = desk.join(name);
-            if from.is_dir() {
-                copy_folder(&from, &folder.join(name))
-                    .with_context(|| format!("keep the files of node `{name}`"))?;
-            }
-        }
+        let mut nodes = self.plan.nodes.keys().map(String::as_str).chain(variant.copies());
+        nodes.try_for_each(|name| folders.keep(name))?;
         // What is left are bodies and images: large, and full of secrets.
-        fs::remove_dir_all(&desk).or_else(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(e).with_context(|| format!("remove {}", desk.display())),
-        })
+        folders.clear()
     }
 
     /// The trial until its workload is over; fills `finished` on the way.
@@ -255,7 +246,7 @@ impl Host {
         phase(Phase::Nodes);
         let mut captures = Vec::new();
         for place in &self.plan.capture {
-            let file = folder.join(format!("{place}.pcap"));
+            let file = self.folders(trial, folder)?.capture(place)?;
             captures.push(Capture::start(lab.place(place)?, &file)?);
         }
         let end = match &self.plan.workload {
@@ -271,8 +262,8 @@ impl Host {
         finished: &Finished<'_>,
         lab: &'a Lab,
         nodes: Vec<Rc<Node>>,
-    ) -> Scene<'a> {
-        Scene {
+    ) -> Result<Scene<'a>> {
+        Ok(Scene {
             lab,
             network: &self.plan.network,
             client_place: self.node_of(Role::Client).ok().map(|(_, place)| place),
@@ -281,16 +272,14 @@ impl Host {
             criu: self.criu.as_ref(),
             speaks_first: finished.variant.scheme.is_some_and(Scheme::speaks_first),
             dns: None,
-            desk: self.desk(finished.trial),
-            kept: finished.folder.to_owned(),
-            logs: finished.folder.join("criu"),
+            folders: self.folders(finished.trial, finished.folder)?,
             dumps: RefCell::default(),
             moves: RefCell::default(),
             further: RefCell::default(),
             client: self.node_of(Role::Client).ok().map(|(name, _)| name),
             marks_bytes: finished.variant.marks_bytes(),
             milestones: Milestones::default(),
-        }
+        })
     }
 
     /// What the machine and the links did while the workload ran.
@@ -469,28 +458,6 @@ impl Host {
     }
 }
 
-/// Copies what is whole.
-fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        // Half a file of a node that was killed while it wrote.
-        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
-            continue;
-        }
-        let target = to.join(entry.file_name());
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            copy_folder(&entry.path(), &target)?;
-        } else if kind.is_file() {
-            // Neither sockets nor links, which commands may have made.
-            fault::here(format_args!("write/{}", entry.file_name().to_string_lossy()))?;
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
-}
-
 /// A value as it is written in files.
 fn word(value: impl Serialize) -> String {
     let value = serde_json::to_value(value).unwrap_or_default();
@@ -520,21 +487,3 @@ fn empty_row(plan: &Plan, finished: &Finished<'_>) -> TrialRow {
 
 #[cfg(test)]
 mod properties;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn regression_half_a_file_of_a_node_that_was_killed_is_not_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        fs::create_dir_all(from.join("in")).unwrap();
-        for name in ["a", "in/b", "in/.unfinished-1rqKYB"] {
-            fs::write(from.join(name), name).unwrap();
-        }
-        copy_folder(&from, &to).unwrap();
-        assert!(to.join("a").exists() && to.join("in/b").exists());
-        assert_eq!(fs::read_dir(to.join("in")).unwrap().count(), 1);
-    }
-}

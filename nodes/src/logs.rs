@@ -76,7 +76,8 @@ impl QlogFactory for Qlogs {
         let ms = limosa_record::clock::now_ns() / 1_000_000;
         let side = format!("{side:?}").to_lowercase();
         let name = format!("{}-{ms}-{initial_dst_cid}-{side}.qlog", self.prefix);
-        let file = append(&self.folder.join(name));
+        // It tells what a connection carried.
+        let file = limosa_record::dir::append(&self.folder.join(name), 0o600);
         let file = file.inspect_err(|error| tracing::warn!(%error, "cannot make a qlog")).ok()?;
         let mortal = Mortal { file, moves: MOVES.load(Ordering::SeqCst) };
         Some(QlogConfig::new(Box::new(BufWriter::new(mortal))))

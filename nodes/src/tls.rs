@@ -233,7 +233,7 @@ struct KeyFile(Mutex<File>);
 impl KeyFile {
     fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(KEY_LOG_FILE);
-        let file = File::options().create(true).append(true).open(&path);
+        let file = limosa_record::dir::append(&path, 0o600);
         Ok(Self(Mutex::new(file.with_context(|| format!("open {}", path.display()))?)))
     }
 }

@@ -1,8 +1,12 @@
 //! Files that may be missing, cut off or not what they should be.
 
 use crate::number;
+use anyhow::Context;
 use csv::StringRecord;
-use limosa_record::read::plain_file;
+use limosa_record::{
+    read::{self, Content},
+    row::cells,
+};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::{borrow::Cow, io, path::Path};
@@ -12,18 +16,36 @@ const LARGEST_BYTES: u64 = 1 << 30;
 /// The same for files that are no tables.
 const LARGEST_PARSED_BYTES: u64 = 4 << 20;
 
-/// A file's bytes; `Ok(None)` when there is none. The whole file at once: an error in the middle of
+/// A file's content; `Ok(None)` when there is none. The whole file at once: an error in the middle of
 /// reading could not be told from its end.
-pub(crate) fn bytes(path: &Path, most: u64) -> Result<Option<Vec<u8>>, String> {
-    match plain_file(path, most) {
+fn content(path: &Path, most: u64) -> Result<Option<Content>, String> {
+    match read::content(path, most) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(format!("cannot be read: {e}")),
-        Ok(bytes) => Ok(Some(bytes)),
+        Ok(content) => Ok(Some(content)),
     }
 }
 
-fn required(path: &Path, warnings: &mut Vec<String>) -> Option<Vec<u8>> {
-    let found = bytes(path, LARGEST_BYTES).and_then(|bytes| bytes.ok_or_else(|| "missing".into()));
+/// A file of a run that has to be there.
+pub(crate) fn of_run(path: &Path) -> anyhow::Result<Vec<u8>> {
+    read::plain_file(path, LARGEST_BYTES).with_context(|| format!("read {}", path.display()))
+}
+
+/// A file's bytes for the page, which is for others, too: `Ok(None)` when there is none, or only root may
+/// read it.
+pub(crate) fn shown(path: &Path, most: u64) -> Result<Option<Vec<u8>>, String> {
+    let content = content(path, most)?.filter(|content| !content.private);
+    Ok(content.map(|content| content.bytes))
+}
+
+/// Why something in a file is wrong, without quoting what only root may read.
+fn why(content: &Content, why: String) -> String {
+    if content.private { "not what it should be (only root may read it)".into() } else { why }
+}
+
+fn required(path: &Path, warnings: &mut Vec<String>) -> Option<Content> {
+    let found = content(path, LARGEST_BYTES);
+    let found = found.and_then(|content| content.ok_or_else(|| "missing".into()));
     found.map_err(|why| warnings.push(format!("{}: {why}", name(path)))).ok()
 }
 
@@ -61,13 +83,14 @@ fn shortened_json(value: Value) -> Value {
 
 /// The rows of a file that every run has.
 pub(super) fn rows<T: DeserializeOwned>(path: &Path, warnings: &mut Vec<String>) -> Vec<T> {
-    let Some(bytes) = required(path, warnings) else { return Vec::new() };
-    let mut reader = csv::Reader::from_reader(bytes.as_slice());
+    let Some(content) = required(path, warnings) else { return Vec::new() };
+    let mut reader = csv::Reader::from_reader(content.bytes.as_slice());
     // A header that cannot be read is told by the first row.
     let header = reader.headers().cloned().unwrap_or_default();
     let row = |record: csv::Result<StringRecord>| {
-        let record = record.map(shortened).map_err(|e| e.to_string())?;
-        record.deserialize(Some(&header)).map_err(|e| e.to_string())
+        let told = |e: csv::Error| why(&content, e.to_string());
+        let record = record.map(cells::original).map(shortened).map_err(told)?;
+        record.deserialize(Some(&header)).map_err(told)
     };
     collect(path, reader.into_records().map(row), warnings)
 }
@@ -110,25 +133,28 @@ pub(super) fn table(
     path: &Path,
     warnings: &mut Vec<String>,
 ) -> Option<(StringRecord, Vec<Result<StringRecord, String>>)> {
-    let bytes = required(path, warnings)?;
-    let mut reader = csv::Reader::from_reader(bytes.as_slice());
+    let content = required(path, warnings)?;
+    let mut reader = csv::Reader::from_reader(content.bytes.as_slice());
     match reader.headers().cloned() {
         Ok(header) => {
             let records = reader.into_records();
-            let records = records.map(|r| r.map(shortened).map_err(|e| e.to_string()));
+            let records = records.map(|r| {
+                r.map(cells::original).map(shortened).map_err(|e| why(&content, e.to_string()))
+            });
             Some((header, records.collect()))
         }
         Err(e) => {
-            warnings.push(format!("{}: {e}", name(path)));
+            warnings.push(format!("{}: {}", name(path), why(&content, e.to_string())));
             None
         }
     }
 }
 
 pub(super) fn json(path: &Path, warnings: &mut Vec<String>) -> Value {
-    let Some(bytes) = required(path, warnings) else { return Value::Null };
-    serde_json::from_slice(&bytes).map(shortened_json).unwrap_or_else(|e| {
-        warnings.push(format!("{}: not JSON: {e}", name(path)));
+    let Some(content) = required(path, warnings) else { return Value::Null };
+    serde_json::from_slice(&content.bytes).map(shortened_json).unwrap_or_else(|e| {
+        let why = why(&content, format!("not JSON: {e}"));
+        warnings.push(format!("{}: {why}", name(path)));
         Value::Null
     })
 }
@@ -139,8 +165,11 @@ pub(super) fn optional<T>(
     warnings: &mut Vec<String>,
     parse: impl FnOnce(&[u8]) -> anyhow::Result<T>,
 ) -> Option<T> {
-    let parsed = match bytes(path, LARGEST_PARSED_BYTES) {
-        Ok(bytes) => parse(&bytes?).map_err(|e| format!("{e:#}")),
+    let parsed = match content(path, LARGEST_PARSED_BYTES) {
+        Ok(content) => {
+            let content = content?;
+            parse(&content.bytes).map_err(|e| why(&content, format!("{e:#}")))
+        }
         Err(why) => Err(why),
     };
     parsed.map_err(|why| warnings.push(format!("{}: {why}", name(path)))).ok()

@@ -3,7 +3,7 @@
 //! The manifest and the plan are read for what they happen to hold; nothing in them is required.
 
 use crate::{
-    input::{Input, bytes, cut},
+    input::{Input, cut, shown},
     number,
 };
 use maud::{Markup, html};
@@ -21,7 +21,7 @@ fn command(input: &Input) -> String {
     let mut words = vec!["limosa run experiment.yaml".to_owned()];
     let planned = input.plan.get("variants").and_then(Value::as_object);
     let repetitions = input.plan.pointer("/experiment/repetitions").and_then(Value::as_u64);
-    let text = bytes(&input.root.join("experiment.yaml"), LARGEST_READ).ok().flatten();
+    let text = shown(&input.root.join("experiment.yaml"), LARGEST_READ).ok().flatten();
     let written: Value = serde_yaml::from_slice(&text.unwrap_or_default()).unwrap_or_default();
     // What was asked for on the command line is in the plan and not in the experiment.
     if let Some(n) =
@@ -110,7 +110,7 @@ pub(super) fn sources(input: &Input) -> Markup {
         @for (file, what) in files {
             @let path = input.root.join(file);
             @if path.exists() {
-                @if let Ok(Some(bytes)) = bytes(&path, LARGEST_SHOWN) {
+                @if let Ok(Some(bytes)) = shown(&path, LARGEST_SHOWN) {
                     details { summary { (file) ", " (what) } pre { (String::from_utf8_lossy(&bytes)) } }
                 } @else {
                     p { a href=(file) { (file) } ", " (what) }

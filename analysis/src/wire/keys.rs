@@ -1,9 +1,9 @@
 //! The keys of QUIC connections out of `SSLKEYLOGFILE` files (RFC 9850), and what they open
 //! (RFC 9001, section 5; RFC 10069 for the nonce of further paths).
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use ring::{aead, hkdf};
-use std::{fs, path::Path};
+use std::path::Path;
 
 /// Key updates that are followed.
 const GENERATIONS: usize = 4;
@@ -45,7 +45,8 @@ impl hkdf::KeyType for Length {
 /// # Errors
 /// When the file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<Keys>> {
-    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let text = crate::input::of_run(path)?;
+    let text = String::from_utf8_lossy(&text);
     let mut all = Vec::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -73,7 +74,8 @@ pub fn read(path: &Path) -> Result<Vec<Keys>> {
 /// # Errors
 /// When the file cannot be read.
 pub fn secrets(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
-    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let text = crate::input::of_run(path)?;
+    let text = String::from_utf8_lossy(&text);
     let mut all = Vec::new();
     for line in text.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
@@ -26,7 +25,7 @@ pub struct Datagram {
 /// # Errors
 /// When the file cannot be read or is no capture of Ethernet frames.
 pub fn read(path: &Path) -> Result<Vec<Datagram>> {
-    let bytes = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let bytes = crate::input::of_run(path)?;
     parse(&bytes).with_context(|| format!("read {}", path.display()))
 }
 

@@ -1,8 +1,11 @@
 //! Puts a file of rows right after the fact: rows are written as trials end, and the process may be
 //! killed between two of them or within one.
 
-use crate::dir::write_whole;
-use std::{fs, io, ops::Range, path::Path};
+use crate::{dir::write_whole, read};
+use std::{io, ops::Range, path::Path};
+
+/// Larger files are none of ours.
+const LARGEST_BYTES: u64 = 8 << 30;
 
 /// Keeps the rows of those trials that `place` (variant, repetition) has a place for, in the order
 /// of the places, and cuts off a last row that is not whole. A file that is right stays untouched;
@@ -12,9 +15,9 @@ use std::{fs, io, ops::Range, path::Path};
 /// When the file cannot be read or written, or has a row that is none; names the file.
 pub fn arrange(path: &Path, place: impl Fn(&str, u32) -> Option<usize>) -> io::Result<()> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
-    let bytes = match fs::read(path) {
+    let bytes = match read::content(path, LARGEST_BYTES) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(named)?,
+        other => other.map_err(named)?.bytes,
     };
     let whole = &bytes[..end_of_rows(&bytes)];
     let (head, mut rows) = placed(whole, place).map_err(named)?;
@@ -78,6 +81,7 @@ fn placed(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     /// Trials are `a` 1, `a` 2, `b` 1.
     fn place(variant: &str, repetition: u32) -> Option<usize> {

@@ -1,10 +1,11 @@
 //! The names of everything in a run directory, and writing files so that nobody sees half of one.
 
-use crate::fault;
+use crate::{beneath, fault};
+use rustix::fs::OFlags;
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Write},
-    os::unix::fs::{PermissionsExt, symlink},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock, RwLockWriteGuard, TryLockError},
     thread::sleep,
@@ -141,7 +142,8 @@ impl RunDir {
     /// # Errors
     /// When the folder cannot be made.
     pub fn new_attempt(&self, variant: &str, repetition: u32) -> io::Result<PathBuf> {
-        fs::create_dir_all(self.0.join("trials").join(variant))?;
+        let trials = beneath::child(&self.0.join("trials"), variant)?;
+        beneath::create_dir_all(&self.0, &trials)?;
         for attempt in 1.. {
             let path = self.attempt(variant, repetition, attempt);
             match fs::create_dir(&path) {
@@ -158,14 +160,25 @@ impl RunDir {
 /// # Errors
 /// When the folder cannot be written; names the file.
 pub fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_with(path, content, 0o644)
+}
+
+/// [`write_whole`] for what nobody else may read.
+///
+/// # Errors
+/// When the folder cannot be written; names the file.
+pub fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_with(path, content, 0o600)
+}
+
+fn write_with(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let attempt = || {
         fault::here(format_args!("write/{}", name(path)))?;
         let _whole = WRITING.read().unwrap_or_else(PoisonError::into_inner);
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(folder)?;
         file.write_all(content)?;
-        let readable = fs::Permissions::from_mode(0o644);
-        file.as_file().set_permissions(readable)?;
+        file.as_file().set_permissions(fs::Permissions::from_mode(mode))?;
         // Else a machine that loses its power may have the new name without the content.
         file.as_file().sync_data()?;
         file.persist(path)?;
@@ -190,6 +203,38 @@ pub fn hold_writes() -> Option<RwLockWriteGuard<'static, ()>> {
         }
     }
     None
+}
+
+/// Makes a file or empties the one that is there, which has to be a plain one without another name:
+/// no link is followed, so that nobody who may write in its folder has something else written to.
+///
+/// # Errors
+/// When it cannot be made or is something else; names the file.
+pub fn create(path: &Path) -> io::Result<File> {
+    let made = open_own(fs::OpenOptions::new().write(true).create(true), path, 0o666);
+    let emptied = made.and_then(|file| file.set_len(0).map(|()| file));
+    emptied.map_err(|e| io::Error::new(e.kind(), format!("make {}: {e}", path.display())))
+}
+
+/// Opens a file for appending, or makes it with `mode`; otherwise like [`create`].
+///
+/// # Errors
+/// When it cannot be opened or is something else; does not name the file.
+pub fn append(path: &Path, mode: u32) -> io::Result<File> {
+    open_own(fs::OpenOptions::new().append(true).create(true), path, mode)
+}
+
+fn open_own(options: &mut fs::OpenOptions, path: &Path, mode: u32) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = options.mode(mode).custom_flags(flags.bits().cast_signed()).open(path);
+    let file = file.map_err(|e| match e.raw_os_error() {
+        Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
+            io::Error::new(io::ErrorKind::InvalidInput, "is a link, which is not followed")
+        }
+        _ => e,
+    })?;
+    beneath::check_own(&file)?;
+    Ok(file)
 }
 
 /// The last part of a path, for messages and points of faults.
@@ -241,6 +286,36 @@ mod tests {
         let first = run.new_attempt("quic", 1).unwrap();
         let second = run.new_attempt("quic", 1).unwrap();
         assert!(first.ends_with("trials/quic/1") && second.ends_with("trials/quic/1.2"));
+    }
+
+    #[test]
+    fn regression_no_link_is_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("victim"), "kept").unwrap();
+        symlink(at("victim"), at("link")).unwrap();
+        fs::hard_link(at("victim"), at("twin")).unwrap();
+        for name in ["link", "twin"] {
+            assert!(create(&at(name)).is_err() && append(&at(name), 0o644).is_err(), "{name}");
+        }
+        write_whole(&at("link"), b"new").unwrap();
+        assert!(at("link").symlink_metadata().unwrap().is_file());
+        assert_eq!(fs::read_to_string(at("victim")).unwrap(), "kept");
+        create(&at("own")).unwrap().write_all(b"1").unwrap();
+        append(&at("own"), 0o644).unwrap().write_all(b"2").unwrap();
+        assert_eq!(fs::read_to_string(at("own")).unwrap(), "12");
+        assert_eq!(fs::read(at("own")).unwrap().len(), 2);
+        create(&at("own")).unwrap();
+        assert_eq!(fs::read(at("own")).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn regression_attempts_do_not_follow_a_link() {
+        let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        symlink(outside.path(), folder.path().join("trials")).unwrap();
+        let run = RunDir::new(folder.path());
+        assert!(run.new_attempt("quic", 1).is_err() && run.new_attempt("../quic", 1).is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! No root, no netlink, no QUIC: everything here can be read and tested on any machine.
 
 pub mod arrange;
+pub mod beneath;
 pub mod clock;
 pub mod dir;
 pub mod fault;
@@ -12,4 +13,5 @@ pub mod random;
 pub mod read;
 pub mod recording;
 pub mod row;
+pub mod text;
 pub mod unit;

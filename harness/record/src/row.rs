@@ -2,6 +2,7 @@
 //!
 //! A value that does not exist is `None` and becomes an empty cell, never 0.
 
+pub mod cells;
 mod client;
 pub mod event;
 mod table;
@@ -9,7 +10,10 @@ mod table;
 pub use client::ClientRow;
 pub use table::{ComparisonRow, ModelRow, SecurityRow, SummaryRow};
 
-use crate::{dir::name, fault};
+use crate::{
+    dir::{append, name},
+    fault, read,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
@@ -376,8 +380,7 @@ impl RowFile {
     /// # Errors
     /// When the file cannot be opened.
     pub fn append(path: &Path) -> io::Result<Self> {
-        let file = File::options().create(true).append(true).open(path);
-        let file = file.map_err(|e| named("open", path, &e))?;
+        let file = append(path, 0o666).map_err(|e| named("open", path, &e))?;
         Ok(Self { path: path.to_owned(), file })
     }
 
@@ -388,12 +391,7 @@ impl RowFile {
     pub fn write(&mut self, row: &impl Serialize) -> io::Result<()> {
         let attempt = |file: &mut File| {
             let before = file.metadata()?.len();
-            let mut writer = csv::WriterBuilder::new()
-                .has_headers(before == 0)
-                .buffer_capacity(1024)
-                .from_writer(Vec::new());
-            writer.serialize(row).map_err(io::Error::other)?;
-            let bytes = writer.into_inner().map_err(|e| io::Error::other(e.to_string()))?;
+            let bytes = cells::bytes(&[row], before == 0)?;
             fault::here(format_args!("write/{}", name(&self.path)))
                 .and_then(|()| file.write_all(&bytes))
                 .inspect_err(|_| drop(file.set_len(before)))
@@ -419,9 +417,9 @@ fn named(action: &str, path: &Path, e: &io::Error) -> io::Error {
 /// # Errors
 /// When a row is not of this type; names file and line.
 pub fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<Vec<T>> {
-    let file = match File::open(path) {
+    let file = match read::open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
+        other => other.map_err(|e| named("read", path, &e))?.0,
     };
     parse(file)
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display())))
@@ -432,5 +430,5 @@ pub fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<Vec<T>> {
 /// # Errors
 /// When a row is not of this type; names the line.
 pub fn parse<T: for<'de> Deserialize<'de>>(content: impl io::Read) -> csv::Result<Vec<T>> {
-    csv::Reader::from_reader(content).into_deserialize().collect()
+    cells::rows(content).collect()
 }

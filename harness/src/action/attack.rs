@@ -55,7 +55,7 @@ impl Scene<'_> {
     /// The last 1-RTT datagram that a node sends in the next moments.
     async fn catch(&self, node: &str) -> Result<wire::Datagram> {
         let place = self.node(node)?.place();
-        let file = self.desk.join("caught.pcap");
+        let file = self.folders.desk().join("caught.pcap");
         let capture = Capture::start(self.lab.place(&place)?, &file)?;
         sleep(CATCH).await;
         capture.stop()?;
@@ -76,9 +76,9 @@ impl Scene<'_> {
     /// Looks for the keys of a node's connections in all that the trial has on the disk, but in key
     /// logs.
     pub(super) fn search(&self, node: &str) -> Result<String> {
-        let secrets = wire::secrets(&self.desk.join(node).join(KEY_LOG))?;
+        let secrets = wire::secrets(&self.folders.node(node)?.join(KEY_LOG))?;
         let mut files = Vec::new();
-        list(&self.desk, &mut files)?;
+        list(self.folders.desk(), &mut files)?;
         let mut found: Vec<&str> = Vec::new();
         let mut holding = 0;
         for file in &files {

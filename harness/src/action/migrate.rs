@@ -96,9 +96,9 @@ impl Scene<'_> {
             node,
             plan,
             route: Route { from: self.lab.place(&from)?, own, to: self.lab.place(&plan.to)?, at },
-            here: self.desk.join("images").join(&name),
-            there: self.desk.join("arrived").join(&name),
-            logs: self.logs.join(&name),
+            here: self.folders.images(&name)?,
+            there: self.folders.arrived(&name)?,
+            logs: self.folders.logs(&name)?,
         };
         let mut moved = Move { planned_ns, ..Move::default() };
         let done = mover.go(&mut moved).await;
@@ -246,35 +246,10 @@ impl Mover<'_> {
 
     /// Removes the images, or keeps those at the target when that is asked for.
     fn clear(&self) -> Result<()> {
+        let folders = &self.scene.folders;
         if self.plan.keep_images && self.there.is_dir() {
-            let kept = self.logs.join("images");
-            keep(&self.there, &kept)
-                .with_context(|| format!("keep images in {}", kept.display()))?;
+            folders.keep_images(&self.there, &self.logs)?;
         }
-        for folder in [&self.here, &self.there] {
-            if folder.exists() {
-                fs::remove_dir_all(folder)
-                    .with_context(|| format!("remove {}", folder.display()))?;
-            }
-        }
-        Ok(())
+        [&self.here, &self.there].into_iter().try_for_each(|images| folders.remove(images))
     }
-}
-
-/// Copies the files of a folder's folders.
-fn keep(from: &Path, to: &Path) -> Result<()> {
-    for folder in fs::read_dir(from)? {
-        let folder = folder?;
-        let target = to.join(folder.file_name());
-        fs::create_dir_all(&target)?;
-        for file in fs::read_dir(folder.path())? {
-            let file = file?;
-            if file.file_type()?.is_file() {
-                fs::copy(file.path(), target.join(file.file_name()))?;
-            } else {
-                symlink(fs::read_link(file.path())?, target.join(file.file_name()))?;
-            }
-        }
-    }
-    Ok(())
 }

@@ -14,7 +14,7 @@ pub(super) fn bench(only: Option<&str>, json: bool) -> Result<u8> {
     become_root()?;
     let rows = runtime()?.block_on(bench::measure(only, |next| tell!("measuring {next}")))?;
     if json {
-        say!("{:#}", json!({ "figures": rows }));
+        say_json!(&json!({ "figures": rows }));
     } else {
         say!("{}", table(&rows));
         for row in rows.iter().filter(|row| row.missing.is_some()) {

@@ -105,7 +105,7 @@ pub(super) fn inspect(name: &str, json: bool) -> Result<u8> {
     }
     let shapes = serde_json::to_value(lab.shapes()?)?;
     if json {
-        say!("{:#}", json!({"lab": name, "places": places, "shapes": shapes}));
+        say_json!(&json!({"lab": name, "places": places, "shapes": shapes}));
         return Ok(exit::OK);
     }
     say!("lab {name}");

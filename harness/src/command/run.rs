@@ -1,6 +1,6 @@
 //! `run` and `demo`: where to run, signals, and the closing table.
 
-use super::{become_root, give_back, runtime, show};
+use super::{become_root, runtime, show};
 use crate::{
     cli::{On, RunArgs, exit},
     doctor,
@@ -8,7 +8,7 @@ use crate::{
     guest::{self, GuestCommand},
     interrupt, journal,
     lab::{Backend, descriptors},
-    log, manifest, model,
+    log, manifest, model, owner,
     plan::{self, Plan},
     progress::Progress,
     run::{self, Ending, Jobs, Throttle},
@@ -17,7 +17,7 @@ use crate::{
     trial::Host,
 };
 use anyhow::{Context, Result};
-use limosa_record::dir::RunDir;
+use limosa_record::{dir::RunDir, text};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -92,7 +92,10 @@ pub(super) fn run(args: &RunArgs, verbose: u8) -> Result<u8> {
     journal::clean_quietly();
     let mut worst = exit::OK;
     for (file, (plan, documents)) in args.files.iter().zip(plans) {
-        let code = one(file, plan, &documents, args, verbose, &interrupted)?;
+        let code = one(file, plan, &documents, args, verbose, &interrupted);
+        // Before the next one, which may take a night.
+        owner::give_back();
+        let code = code?;
         if code == exit::INTERRUPTED {
             return Ok(code);
         }
@@ -136,7 +139,7 @@ fn narrowed(file: &Path, args: &RunArgs) -> Result<(Plan, Documents)> {
             let file = file.display();
             clap::Error::raw(
                 clap::error::ErrorKind::InvalidValue,
-                format!("{file} has no variant `{wanted}`\n  hint: {hint}\n"),
+                text::line(format_args!("{file} has no variant `{wanted}`\n  hint: {hint}\n")),
             )
             .exit();
         }
@@ -164,9 +167,7 @@ fn one(
         On::Host | On::Auto => on_host(&prepared, links, args)?,
     };
     model::write(&prepared.run, &prepared.plan)?;
-    let report = limosa_analysis::analyse(&prepared.run).context("make the report");
-    give_back(args.out.as_path());
-    let analysis = report?;
+    let analysis = limosa_analysis::analyse(&prepared.run).context("make the report")?;
     show::print_table(&analysis);
     let latest = prepared.run.root().with_file_name("latest");
     say!("report: {}", RunDir::new(latest).report().display());

@@ -24,7 +24,7 @@ pub(super) fn doctor(file: Option<&Path>, json: bool) -> Result<u8> {
     let plan = file.map(|file| load(file, None)).transpose()?;
     let report = runtime()?.block_on(doctor::examine(plan.as_ref()));
     if json {
-        say!("{:#}", serde_json::to_value(&report)?);
+        say_json!(&serde_json::to_value(&report)?);
     } else {
         for (title, findings) in [
             ("on this kernel", &report.host),
@@ -91,7 +91,7 @@ pub(super) fn load_all(
 pub(super) fn plan(file: &Path, links: Option<Links>, json: bool) -> Result<u8> {
     let plan = load(file, links)?;
     if json {
-        say!("{:#}", serde_json::to_value(&plan)?);
+        say_json!(&serde_json::to_value(&plan)?);
         return Ok(exit::OK);
     }
     let about = &plan.experiment;
@@ -283,7 +283,7 @@ pub(super) fn report(run_dirs: &[PathBuf], json: bool) -> Result<u8> {
         let analysis = limosa_analysis::analyse(&run)?;
         // Of several runs the comparison is what was asked for.
         match (json, run_dirs.len()) {
-            (true, 1) => say!("{:#}", serde_json::to_value(&analysis.summary)?),
+            (true, 1) => say_json!(&serde_json::to_value(&analysis.summary)?),
             (true, _) => {}
             (false, _) => {
                 print_table(&analysis);
@@ -295,7 +295,7 @@ pub(super) fn report(run_dirs: &[PathBuf], json: bool) -> Result<u8> {
     let (Some(last), true) = (runs.last(), runs.len() > 1) else { return Ok(exit::OK) };
     let comparison = limosa_analysis::compare(&runs)?;
     if json {
-        say!("{:#}", serde_json::to_value(&comparison.rows)?);
+        say_json!(&serde_json::to_value(&comparison.rows)?);
     } else {
         print_comparison(&comparison);
         say!("comparison: {}", last.comparison().display());
@@ -449,6 +449,6 @@ pub(super) fn schema(format: Format) -> Result<u8> {
         Format::Topology => schemars::schema_for!(spec::Topology),
         Format::Experiment => schemars::schema_for!(spec::Experiment),
     };
-    say!("{:#}", schema.to_value());
+    say_json!(&schema.to_value());
     Ok(exit::OK)
 }

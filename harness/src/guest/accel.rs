@@ -43,8 +43,7 @@ pub fn decide(cache: &Cache, image: &Image) -> Result<Accelerator> {
     };
     tell!("setup: the guest runs with {accelerator}");
     let path = cache.path.join("accelerator");
-    fs::write(&path, format!("{word}\n{}", situation()))
-        .with_context(|| format!("write {}", path.display()))?;
+    limosa_record::dir::write_whole(&path, format!("{word}\n{}", situation()).as_bytes())?;
     Ok(accelerator)
 }
 
@@ -82,7 +81,7 @@ fn kvm_opens() -> bool {
 
 fn probe(cache: &Cache, image: &Image) -> Result<Accelerator> {
     let console = cache.path.join("kvm-probe.log");
-    fs::write(&console, "").with_context(|| format!("write {}", console.display()))?;
+    limosa_record::dir::create(&console)?;
     let machine = Machine {
         accelerator: Accelerator::Kvm,
         cpus: 1,

@@ -63,6 +63,8 @@ pub async fn run_async(command: &GuestCommand, ready: &Ready) -> Result<i32> {
     if let Some(folder) = command.console.parent() {
         fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     }
+    // QEMU would write through a link.
+    limosa_record::dir::create(&command.console)?;
     let mut signals = Signals::catch()?;
     let (host, guest) = UnixStream::pair().context("make the channel")?;
     let machine = Machine {

@@ -6,12 +6,14 @@ use crate::{
     errors::Usage,
     journal::Claim,
     plan::Network,
+    private,
     sys::netns::{Netns, unpin},
 };
 use anyhow::{Context, Result};
-use limosa_record::dir::write_whole;
+use limosa_record::{beneath, dir::write_whole};
 use std::{
-    fs,
+    fs::{self, DirBuilder},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -39,7 +41,7 @@ fn folder(name: &str) -> Result<PathBuf> {
         ))
         .into());
     }
-    Ok(Path::new(LABS).join(name))
+    Ok(beneath::child(Path::new(LABS), name)?)
 }
 
 impl PinnedLab {
@@ -49,7 +51,7 @@ impl PinnedLab {
     /// When there is one of this name, or the kernel refuses; then nothing is left.
     pub fn create(name: &str, network: &Network, backend: Backend) -> Result<Self> {
         let home = folder(name)?;
-        fs::create_dir_all(LABS).with_context(|| format!("make {LABS}"))?;
+        private::folder(Path::new(LABS)).context("make the folder of all labs")?;
         let claim = claim(name, &home)?;
         let build = || -> Result<Lab> {
             let text = serde_json::to_vec_pretty(network)?;
@@ -130,7 +132,7 @@ impl PinnedLab {
                 unpin(&path)?;
             }
         }
-        fs::remove_dir_all(&home).with_context(|| format!("remove {}", home.display()))
+        Ok(beneath::remove_dir_all(Path::new(LABS), &home)?)
     }
 }
 
@@ -144,7 +146,8 @@ fn network(name: &str, home: &Path) -> Result<Network> {
 /// Makes the folder of a new lab, which goes when this process dies before the lab is up.
 fn claim(name: &str, home: &Path) -> Result<Claim> {
     // Alone, so that nobody ever claims a lab that is another's.
-    let alone = fs::File::open(LABS).and_then(|labs| labs.lock().map(|()| labs));
+    let alone =
+        fs::File::open(LABS).and_then(|labs| private::lock(&labs, Path::new(LABS)).map(|()| labs));
     let _alone = alone.with_context(|| format!("lock {LABS}"))?;
     if home.exists() {
         return Err(
@@ -152,7 +155,10 @@ fn claim(name: &str, home: &Path) -> Result<Claim> {
         );
     }
     let claim = Claim::folder(home)?;
-    fs::create_dir(home).with_context(|| format!("make {}", home.display()))?;
+    DirBuilder::new()
+        .mode(0o700)
+        .create(home)
+        .with_context(|| format!("make {}", home.display()))?;
     Ok(claim)
 }
 

@@ -125,8 +125,11 @@ impl Node {
     }
 }
 
-/// Its folder, with its files and the way to the body.
-fn furnish(command: &CommandPlan, folder: &Path, shared: Shared<'_>) -> Result<()> {
+/// Makes a command's folder, with its files and the way to the body of a download.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn furnish(command: &CommandPlan, folder: &Path, shared: Shared<'_>) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     for (name, target) in [("www", shared.www), ("certs", shared.certificates)] {
         let link = folder.join(name);

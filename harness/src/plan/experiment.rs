@@ -4,7 +4,9 @@ use super::{
     About, Network, NodePlan, Plan, Reach, ShapePlan, TrialPlan, VariantPlan, WorkloadPlan, dns,
     neighbours, network, nodes, push, seed_of, service, shape, timeline, variant,
 };
-use crate::spec::{Document, Experiment, Links, Problem, Role, SpecError, Topology, known};
+use crate::spec::{
+    Document, Experiment, Links, Problem, Role, SpecError, Topology, known, of_file,
+};
 use indexmap::IndexMap;
 use limosa_record::{
     node::Scheme,
@@ -45,6 +47,7 @@ pub fn resolve(
 ) -> Result<Plan, SpecError> {
     let mut problems = Vec::new();
     let spec = &experiment.value;
+    let experiment_name = of_file(&experiment.path).map_err(|why| misnamed(experiment, why))?;
     check_sizes(experiment)?;
     let network = network::resolve(topology, spec.links, &mut problems);
     check_numbers(experiment, &mut problems);
@@ -109,13 +112,11 @@ pub fn resolve(
     let (Some(workload), true) = (workload, problems.is_empty()) else {
         return Err(SpecError(problems));
     };
-    let name = |path: &std::path::Path| {
-        path.file_stem().map_or_else(|| "experiment".into(), |n| n.to_string_lossy().into_owned())
-    };
+    let topology = topology.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let about = About {
-        name: name(&experiment.path),
+        name: experiment_name,
         description: spec.description.clone(),
-        topology: name(&topology.path),
+        topology,
         repetitions: spec.repetitions,
         seed: spec.seed,
     };
@@ -295,6 +296,13 @@ fn shapes(
         }
     }
     shapes
+}
+
+/// A file whose name cannot be that of its results.
+fn misnamed(experiment: &Document<Experiment>, message: String) -> SpecError {
+    let hint = Some("give the file another name".into());
+    let file = experiment.path.clone();
+    SpecError(vec![Problem { file, location: None, source_line: None, message, hint }])
 }
 
 fn expectations(

@@ -314,9 +314,10 @@ fn link_shapes(link: &Link) -> [(&'static str, Option<&Shape>); 2] {
 
 fn check_interface_name(name: &str) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if name.is_empty() || name.len() > MAX_INTERFACE_NAME || !name.chars().all(plain) {
+    let starts = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !starts || name.len() > MAX_INTERFACE_NAME || !name.chars().all(plain) {
         return Err(format!(
-            "`{name}` cannot be an interface: letters, digits, `-`, `_` and `.`, {MAX_INTERFACE_NAME} at most"
+            "`{name}` cannot be an interface: letters, digits, `-`, `_` and `.`, {MAX_INTERFACE_NAME} at most, and a letter or digit first"
         ));
     }
     if RESERVED.contains(&name) {

@@ -3,7 +3,7 @@
 use super::{Network, SERVER_PORT};
 use crate::spec::{
     Document, Experiment, Kind, Node, PathStep, Problem, Ready, Role, SpecError, Transport,
-    Variant, Workload, known,
+    Variant, Workload, check_free, known,
 };
 use indexmap::IndexMap;
 use limosa_record::node::Scheme;
@@ -114,6 +114,9 @@ pub(super) fn resolve(
             let way = [&["nodes".into(), name.into()], field].concat();
             problems.push(experiment.problem(&way, message, hint));
         };
+        if let Err(why) = check_free(name) {
+            complain(&[], why, None);
+        }
         if let Some((message, hint)) = network.no_host(&node.on) {
             complain(&["on".into()], message, hint);
         }

@@ -8,12 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use limosa_record::dir::write_whole;
 
 use super::Consent;
 use super::fetched::Fetched;
 use crate::cache::Cache;
 use crate::debian::{Packages, Pin};
 use crate::journal::WorkFolder;
+use crate::owner;
 use crate::steps::step;
 use crate::sys::criu::Criu;
 
@@ -138,9 +140,14 @@ async fn try_one(criu: &Criu, limosa: &Path, cache: Option<&Cache>) -> Result<St
         proof.with_context(|| format!("version {version} does not work on this kernel"))?;
         // Where it cannot be remembered it is found out again.
         if let Some(cache) = cache {
-            let _ = fs::create_dir_all(&cache.path);
-            let _ = fs::write(memory(cache), situation);
-            let _ = cache.give_back();
+            let remembered = cache.make().and_then(|()| {
+                write_whole(&memory(cache), situation.as_bytes())?;
+                owner::made(&memory(cache));
+                Ok(())
+            });
+            if let Err(e) = remembered {
+                tracing::info!("{e:#}");
+            }
         }
     }
     Ok(version)

@@ -66,7 +66,7 @@ impl Fetched {
         fs::set_permissions(&start, fs::Permissions::from_mode(0o755))?;
         let target = cache.path.join(home);
         if target.exists() {
-            fs::remove_dir_all(&target).with_context(|| format!("remove {}", target.display()))?;
+            limosa_record::beneath::remove_dir_all(&cache.path, &target)?;
         }
         fs::rename(&root, &target).with_context(|| format!("put {name} at {}", target.display()))
     }

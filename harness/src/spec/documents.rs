@@ -36,7 +36,12 @@ fn reference(experiment: &Path) -> Result<Option<Vec<u8>>, SpecError> {
     let Some(file) = beside.into_iter().find(|f| f.symlink_metadata().is_ok()) else {
         return Ok(None);
     };
-    read_once(&file, MAX_FILE_BYTES).map(Some).map_err(|message| {
+    let content = match read_once(&file, MAX_FILE_BYTES) {
+        // Results are for others, too.
+        Ok(content) if content.private => Err("only root may read it".to_owned()),
+        other => other,
+    };
+    content.map(|content| Some(content.bytes)).map_err(|message| {
         let hint = Some("these are the published figures, which a run's report shows".to_owned());
         SpecError(vec![Problem { file, location: None, source_line: None, message, hint }])
     })

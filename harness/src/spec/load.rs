@@ -6,14 +6,14 @@ use super::{
     positions::Positions,
     trace::{self, Shaped, Wrong},
 };
-use limosa_record::read::plain_file;
+use limosa_record::read::{self, Content};
 use serde::{
     Deserialize,
     de::{self, DeserializeOwned, DeserializeSeed},
 };
 use std::{
     collections::HashSet,
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -40,6 +40,8 @@ pub struct Document<T> {
     pub value: T,
     /// The recordings that its shapes name.
     pub traces: Traces,
+    /// Whether only root may read it, so that messages do not quote it.
+    pub private: bool,
     /// Where its values stand, once that was asked for.
     positions: OnceLock<Positions>,
 }
@@ -167,7 +169,8 @@ impl<T> Document<T> {
     /// A problem with the value at `way`.
     pub fn problem(&self, way: &[Step], message: String, hint: Option<String>) -> Problem {
         let location = self.positions().locate(way);
-        problem_at(&self.path, self.positions(), &self.text, location, message, hint)
+        let problem = problem_at(&self.path, self.positions(), &self.text, location, message, hint);
+        Problem { source_line: problem.source_line.filter(|_| !self.private), ..problem }
     }
 
     /// Where the value at `way` stands.
@@ -245,23 +248,31 @@ fn load<T: Format + Shaped>(path: &Path) -> Result<Document<T>, SpecError> {
         let file = path.to_owned();
         SpecError(vec![Problem { file, location: None, source_line: None, message, hint }])
     };
-    let bytes = read_once(path, MAX_FILE_BYTES).map_err(|message| {
+    let content = read_once(path, MAX_FILE_BYTES).map_err(|message| {
         let hint = match path.symlink_metadata() {
             Ok(_) => "",
             Err(_) => T::PURPOSE.shipped(),
         };
         failed(message, hint)
     })?;
-    let text = String::from_utf8(bytes).map_err(|_| failed("is not UTF-8 text".into(), ""))?;
-    with_traces(parse(path, text)?)
+    let text = String::from_utf8(content.bytes);
+    let text = text.map_err(|_| failed("is not UTF-8 text".into(), ""))?;
+    let parsed = parse(path, text);
+    if content.private {
+        let mut document =
+            parsed.map_err(|e| SpecError(e.0.into_iter().map(unquoted).collect()))?;
+        document.private = true;
+        return with_traces(document);
+    }
+    with_traces(parsed?)
 }
 
-/// The bytes of a file that a user names.
+/// What is in a file that a user names.
 ///
 /// # Errors
 /// Why not, as a lowercase fragment.
-pub(super) fn read_once(path: &Path, most: u64) -> Result<Vec<u8>, String> {
-    plain_file(path, most).map_err(|e| plain_io(&e))
+pub(super) fn read_once(path: &Path, most: u64) -> Result<Content, String> {
+    read::content(path, most).map_err(|e| plain_io(&e))
 }
 
 /// What a text of either kind says, without the recordings that it names; `path` is for messages.
@@ -286,7 +297,14 @@ pub fn parse<T: Format>(path: &Path, text: String) -> Result<Document<T>, SpecEr
         Ok(value) => {
             check_version(path, &text, Some(value.version()))?;
             let positions = OnceLock::new();
-            Ok(Document { path: path.to_owned(), text, value, traces: Traces::new(), positions })
+            Ok(Document {
+                path: path.to_owned(),
+                text,
+                value,
+                traces: Traces::new(),
+                private: false,
+                positions,
+            })
         }
         Err(e) => {
             // A file of another version should be told so, not be blamed for unknown fields.
@@ -300,10 +318,20 @@ pub fn parse<T: Format>(path: &Path, text: String) -> Result<Document<T>, SpecEr
     }
 }
 
-pub(super) fn plain_io(e: &std::io::Error) -> String {
+/// The same problem without a word of the file, which only root may read.
+pub(super) fn unquoted(problem: Problem) -> Problem {
+    Problem {
+        source_line: None,
+        message: "what is here does not belong there".into(),
+        hint: Some("only root may read the file, so nothing of it is shown".into()),
+        ..problem
+    }
+}
+
+pub(super) fn plain_io(e: &io::Error) -> String {
     match e.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".into(),
-        std::io::ErrorKind::PermissionDenied => "may not be read".into(),
+        io::ErrorKind::NotFound => "there is no such file".into(),
+        io::ErrorKind::PermissionDenied => "may not be read".into(),
         _ => e.to_string(),
     }
 }

@@ -55,23 +55,10 @@ impl<'de> Deserialize<'de> for Key {
                 f.write_str("a name")
             }
             fn visit_str<E: de::Error>(self, name: &str) -> Result<Key, E> {
-                check_name(name).map(|()| Key(name.into())).map_err(E::custom)
+                super::name::check(name).map(|()| Key(name.into())).map_err(E::custom)
             }
         }
         d.deserialize_str(Visitor)
-    }
-}
-
-/// Letters, digits, `-` and `_`, starting with a letter or digit, 64 at most.
-fn check_name(name: &str) -> Result<(), String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let good = name.len() <= 64
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.chars().all(plain);
-    if good {
-        Ok(())
-    } else {
-        Err(format!("`{name}` cannot be a name: letters, digits, `-` and `_`, 64 at most"))
     }
 }
 

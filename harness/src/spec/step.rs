@@ -1,6 +1,6 @@
 //! The steps of a timeline and their actions; [`super::attack`] and [`super::machine`] have further ones.
 
-use super::{Attack, Publish, Relocate, Search, Shape};
+use super::{Attack, Name, Publish, Relocate, Search, Shape};
 use limosa_record::unit::{Rate, Size, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -100,7 +100,7 @@ pub struct Checkpoint {
     pub node: String,
     /// Name of the images.
     #[serde(rename = "as")]
-    pub image: String,
+    pub image: Name,
     /// The node goes on; what is restored is a copy of it.
     #[serde(default)]
     pub leave_running: bool,
@@ -111,12 +111,12 @@ pub struct Checkpoint {
 #[serde(deny_unknown_fields)]
 pub struct Restore {
     /// Name of the images, as in `checkpoint`.
-    pub from: String,
+    pub from: Name,
     /// The place.
     pub on: String,
     /// Name of the copy, when the node went on.
     #[serde(default, rename = "as")]
-    pub name: Option<String>,
+    pub name: Option<Name>,
 }
 
 /// Who moves where, and how.

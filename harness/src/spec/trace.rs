@@ -3,7 +3,7 @@
 
 use super::{
     Experiment, Shape, Topology,
-    load::{Location, Problem, Step, read_once},
+    load::{Location, Problem, Step, read_once, unquoted},
 };
 use limosa_record::recording::{self, Mistake, Recording};
 use sha2::{Digest, Sha256};
@@ -99,8 +99,16 @@ pub(super) fn read(folder: &Path, kind: &str, name: &str) -> Result<Trace, (Path
     // A run directory can be run again, from wherever it is.
     let is_kept = folder.join("plan.json").is_file() && kept.is_file();
     let path = if is_kept { kept } else { folder.join(name) };
-    let text = read_once(&path, recording::MAX_BYTES).map_err(|why| Wrong::Open(why).into());
-    match text.and_then(|text| parse(&path, text)) {
+    let content = read_once(&path, recording::MAX_BYTES).map_err(|why| Wrong::Open(why).into());
+    let parsed = content.and_then(|content| {
+        parse(&path, content.bytes).map_err(|wrong| match *wrong {
+            Wrong::Content(problem) if content.private => {
+                Box::new(Wrong::Content(unquoted(problem)))
+            }
+            other => Box::new(other),
+        })
+    });
+    match parsed {
         Ok(recording) => Ok(Trace { copy, recording: Arc::new(recording) }),
         Err(wrong) => Err((path, wrong)),
     }

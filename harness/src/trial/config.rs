@@ -62,7 +62,7 @@ impl Host {
                 ca: self.certificates.ca.clone(),
                 server_name: SERVER_NAME.into(),
                 path: self.plan.workload.download().map_or("/".into(), |d| d.path.clone()),
-                save_as: self.desk(trial).join("body"),
+                save_as: folder.with_file_name("body"),
                 range_bytes: self.plan.workload.download().map(|d| d.range.0),
                 play_bytes_per_s: self.plan.workload.download().and_then(|d| d.play_bytes_per_s),
                 workload: match &self.plan.workload {

@@ -38,12 +38,13 @@ impl Host {
         phase(Phase::Nodes);
         let (trial, variant) = (finished.trial, finished.variant);
         let push = variant.push.as_ref().context("the variant copies nothing")?;
-        let desk = self.desk(trial);
+        let folders = self.folders(trial, finished.folder)?;
+        let desk = folders.desk();
         let (from, to) = (desk.join("source"), desk.join("target"));
         for folder in [&from, &to] {
             fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         }
-        enough_room(push, &desk)?;
+        enough_room(push, desk)?;
         let sha256 = make(push, &from.join(FILE), trial.seed)?;
         let own = *variant.local.first().context("the source has no address")?;
         let (at, from_place, to_place) =
@@ -54,7 +55,7 @@ impl Host {
         let zero_ns = now_ns();
         finished.zero_ns = Some(zero_ns);
         phase(Phase::Push);
-        let scene = self.scene(finished, lab, Vec::new());
+        let scene = self.scene(finished, lab, Vec::new())?;
         let (report, logs) = (RefCell::new(None), finished.folder.join("rsync"));
         let copied = async {
             report.replace(Some(rsync::copy(&route, &from, &to, &logs, push.compress).await?));

@@ -20,7 +20,8 @@ impl Host {
         let mut commands = self.plan.commands();
         let saves = commands.find_map(|(node, command)| Some((node, command.saves.as_ref()?)));
         let Some((client, name)) = saves else { return Ok(()) };
-        let file = self.desk(finished.trial).join(client).join(name);
+        let folder = self.folders(finished.trial, finished.folder)?.node(client)?;
+        let file = limosa_record::beneath::child(&folder, name)?;
         finished.saved = take(&file, self.body_sha256.as_deref())
             .with_context(|| format!("look at what `{client}` has saved as `{name}`"))?;
         Ok(())

@@ -5,6 +5,7 @@ use super::{Finished, Host, Middle, ServerReport};
 use crate::{
     action::Scene,
     dnsmasq::Dnsmasq,
+    folders::Folders,
     lab::Lab,
     node::{Meaning, Node, Place, Shared},
     plan::{Action, NodePlan, TrialPlan, VariantPlan},
@@ -18,7 +19,6 @@ use futures_util::{StreamExt, stream::FuturesUnordered};
 use limosa_record::{clock::now_ns, node::Request};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    path::Path,
     rc::Rc,
     time::Duration,
 };
@@ -59,12 +59,11 @@ impl Host {
             None => None,
         };
         let foreign = self.plan.nodes[client_name].is_foreign(Role::Client);
-        let mut nodes = Vec::new();
+        let (folders, mut nodes) = (self.folders(trial, folder)?, Vec::new());
         for (name, node) in self.plan.nodes.iter().filter(|(n, _)| !foreign || *n != client_name) {
-            let kept = folder.join(name);
-            nodes.push(Rc::new(self.start(name, node, &kept, trial, variant, lab).await?));
+            nodes.push(Rc::new(self.start(name, node, &folders, trial, variant, lab).await?));
         }
-        let scene = Scene { dns, ..self.scene(finished, lab, nodes) };
+        let scene = Scene { dns, ..self.scene(finished, lab, nodes)? };
         for step in &variant.timeline {
             if let Action::Relocate(plan) = &step.action {
                 scene.prepare_relocation(client_place, plan)?;
@@ -75,9 +74,9 @@ impl Host {
         *begun = self.machine.mark();
         phase(Phase::Handshake);
         let zero_ns = if foreign {
-            let (zero_ns, kept) = (now_ns(), folder.join(client_name));
+            let zero_ns = now_ns();
             let node = &self.plan.nodes[client_name];
-            let client = self.start(client_name, node, &kept, trial, variant, lab).await?;
+            let client = self.start(client_name, node, &folders, trial, variant, lab).await?;
             scene.nodes.borrow_mut().push(Rc::new(client));
             zero_ns
         } else {
@@ -185,12 +184,12 @@ impl Host {
         &self,
         name: &str,
         node: &NodePlan,
-        kept: &Path,
+        folders: &Folders,
         trial: &TrialPlan,
         variant: &VariantPlan,
         lab: &Lab,
     ) -> Result<Node> {
-        let working = self.desk(trial).join(name);
+        let (working, kept) = (folders.node(name)?, folders.kept(name)?);
         let floating = node.address.map(|a| lab.floating(&self.plan.network, a)).transpose()?;
         if let Some(floating) = &floating {
             floating.assign(&node.on)?;
@@ -198,7 +197,8 @@ impl Host {
         }
         let started = if let Some(command) = &node.command {
             let addresses = self.addresses(node);
-            let place = Place { name, on: &node.on, folder: &working, kept, addresses: &addresses };
+            let place =
+                Place { name, on: &node.on, folder: &working, kept: &kept, addresses: &addresses };
             let (www, certificates) = (self.work.path().join("www"), &self.certificates.folder);
             let meaning = match node.role {
                 Some(Role::Client) => Meaning::Awaited,
@@ -212,7 +212,7 @@ impl Host {
         } else {
             let role = node.role.context("the node has no role")?;
             let config = self.config(name, role, trial, variant, &working)?;
-            let own = Node::start(&self.program, name, &node.on, &working, kept, &config, lab);
+            let own = Node::start(&self.program, name, &node.on, &working, &kept, &config, lab);
             match role {
                 Role::Client => own.await?.meaning(Meaning::Awaited),
                 Role::Server => own.await?,

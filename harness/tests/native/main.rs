@@ -9,9 +9,12 @@ mod criu;
 mod crowd;
 mod exits;
 mod faults;
+#[path = "../hostile/files.rs"]
+mod files;
 mod follow;
 mod foreign;
 mod handover;
+mod hostile;
 mod isolation;
 mod kills;
 mod labs;
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         follow::tests(),
         foreign::tests(),
         handover::tests(),
+        hostile::tests(),
         isolation::tests(),
         kills::tests(),
         labs::tests(),

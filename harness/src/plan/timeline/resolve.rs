@@ -159,6 +159,7 @@ pub(in crate::plan) fn resolve(
     }
     let before = problems.len();
     check_names(context, &steps, problems);
+    check_folders(context, &steps, problems);
     check_anchors(context, &steps, problems);
     let earliest = times(context, &steps, problems);
     if problems.len() > before || earliest.len() < steps.len() {
@@ -244,6 +245,22 @@ fn check_names(context: &Context<'_>, steps: &[Checked], problems: &mut Vec<Prob
         } else if !seen.insert(name) {
             let message = format!("two steps are called `{name}`");
             context.tell(step.number, &[], message, None, problems);
+        }
+    }
+}
+
+/// Images, and copies, have folders of their own: none may be there twice.
+fn check_folders(context: &Context<'_>, steps: &[Checked], problems: &mut Vec<Problem>) {
+    let mut seen = HashSet::new();
+    for step in steps {
+        let (verb, what, name) = match &step.plan.action {
+            Action::Checkpoint { image, .. } => ("checkpoint", "checkpoints make images", image),
+            Action::Restore { copy: Some(copy), .. } => ("restore", "copies are", &copy.name),
+            _ => continue,
+        };
+        if !seen.insert((verb, name)) {
+            let message = format!("two {what} called `{name}`");
+            context.tell(step.number, &[verb.into(), "as".into()], message, None, problems);
         }
     }
 }
