@@ -13,7 +13,7 @@ mod settings;
 
 pub use settings::{Sysctl, settings_here};
 
-use self::settings::set_here;
+use self::settings::{Allowance, set_here};
 use super::netlink::{Netlink, Request};
 use anyhow::{Context, Result};
 use limosa_record::fault;
@@ -73,6 +73,7 @@ impl Netns {
     /// # Errors
     /// What the kernel refused; it may have no such congestion control.
     pub fn create_with(roles: &[Role], tcp_congestion: Option<&str>) -> Result<Vec<Self>> {
+        let _allowance = Allowance::of(tcp_congestion);
         let mut needs = HashMap::new();
         for role in roles {
             if !needs.contains_key(role) {

@@ -23,6 +23,7 @@ mod luck;
 mod machine;
 mod moves;
 mod mptcp;
+mod networks;
 mod push;
 mod roaming;
 mod room;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         luck::tests(),
         moves::tests(),
         mptcp::tests(),
+        networks::tests(),
         push::tests(),
         roaming::tests(),
         room::tests(),

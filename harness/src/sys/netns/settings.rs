@@ -11,7 +11,12 @@
 use super::{Netns, Role, on_own_thread};
 use anyhow::{Context, Result, bail};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    path::Path,
+};
 
 /// A file below /proc/sys/net and what to write to it.
 pub type Sysctl = (&'static str, &'static str);
@@ -24,6 +29,10 @@ const TCP_CONGESTION: [&str; 2] = ["cubic", "reno"];
 const ROOT: &str = "/proc/sys/net";
 
 const CONGESTION: &str = "ipv4/tcp_congestion_control";
+
+/// What the kernel lets programs without privileges and all namespaces but the first have as their
+/// congestion control, whoever they are.
+const ALLOWED: &str = "ipv4/tcp_allowed_congestion_control";
 
 /// `ipv4/conf/all` and `ipv4/conf/default`: the kernel's defaults, but no reverse path filter,
 /// which drops what arrives on a host's second interface, and no source routes.
@@ -143,6 +152,43 @@ const SILENT: &[Sysctl] = &[
     ("bridge/bridge-nf-call-ip6tables", "0"),
     ("bridge/bridge-nf-call-iptables", "0"),
 ];
+
+/// As long as this lives, new namespaces can take a congestion control that this machine has and
+/// does not allow them. Most machines allow cubic; one whose own is another may not. A namespace
+/// keeps what it took, so the machine's list is as before once they are made.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    /// Locked, so that labs that are built at the same time wait for each other.
+    list: File,
+    before: Option<String>,
+}
+
+impl Allowance {
+    /// Nothing where the list is out of reach, as in a container; then it stays as it is.
+    pub(super) fn of(tcp_congestion: Option<&str>) -> Option<Self> {
+        let wanted = tcp_congestion.unwrap_or(TCP_CONGESTION[0]);
+        let list = File::open(Path::new(ROOT).join(ALLOWED)).ok()?;
+        list.lock().ok()?;
+        let before = words(&fs::read_to_string(Path::new(ROOT).join(ALLOWED)).ok()?);
+        if before.split(' ').any(|name| name == wanted) {
+            return Some(Self { list, before: None });
+        }
+        // It fails when the kernel has no such thing, which is told where it is asked for.
+        fs::write(Path::new(ROOT).join(ALLOWED), format!("{before} {wanted}")).ok()?;
+        Some(Self { list, before: Some(before) })
+    }
+}
+
+impl Drop for Allowance {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before
+            && let Err(error) = fs::write(Path::new(ROOT).join(ALLOWED), before)
+        {
+            tracing::warn!(%error, "cannot set {ALLOWED} back");
+        }
+        let _ = self.list.unlock();
+    }
+}
 
 impl Role {
     /// All that a namespace of this role is set to, in the order of writing.
