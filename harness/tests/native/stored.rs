@@ -1,8 +1,13 @@
 //! What a run directory holds is what was run, and it is enough to run it again.
 
 use crate::{
-    machine::{Place, limosa, text},
+    machine::{Place, lab, limosa, text},
     run,
+};
+use anyhow::Context;
+use limosa::{
+    lab::pinned::PinnedLab,
+    sys::ping::{Ping, ping},
 };
 use limosa_record::{
     dir::RunDir,
@@ -11,7 +16,7 @@ use limosa_record::{
 use std::{
     fs,
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -121,23 +126,21 @@ fn a_lab_plays_a_recording() {
     fs::write(at("t.trace"), "1\n2\n3\n4\n").expect("write the recording");
     let net = TOPOLOGY.replace("SHAPE", "{trace: t.trace, delay: 20ms}");
     fs::write(at("net.yaml"), net).expect("write the topology");
-    let name = format!("trace-{}", std::process::id());
-    let words = ["up", "net.yaml", "--links", crate::LINKS, "--name", &name];
-    let up = place.limosa(&words).output().expect("start limosa");
+    let name = &*lab("recording");
+    let ask = |words: &[&str]| place.limosa(words).output().expect("start limosa");
+    let up = ask(&["up", "net.yaml", "--links", crate::LINKS, "--name", name]);
     assert!(up.status.success(), "{}", text(&up));
-    let ask = |words: &[&str]| -> String {
-        let mut command: Command = place.limosa(words);
-        text(&command.output().expect("start limosa"))
-    };
-    let told = ask(&["inspect", &name]);
-    // `up` says what to try.
-    let said = text(&up);
-    let address = said.split("ping -c 3 ").nth(1).and_then(|rest| rest.split_whitespace().next());
-    let address = address.expect("an address to try");
-    let ping = ask(&["exec", &name, "client", "--", "ping", "-c", "2", address]);
-    let down = ask(&["down", &name]);
-    assert!(told.contains("recording of 4 packets in 4ms"), "{told}");
-    assert!(ping.contains(" 0% packet loss"), "{ping}\n{told}\n{down}");
+    let rtt = PinnedLab::open(name).and_then(|pinned| {
+        let to = pinned.network.address("server").context("the server has no address")?;
+        let (interval, timeout) = (Duration::from_millis(20), Duration::from_secs(2));
+        let wish = Ping { to, from: None, count: 3, interval, timeout };
+        ping(pinned.lab.place("client")?, &wish)
+    });
+    let told = text(&ask(&["inspect", name]));
+    let down = text(&ask(&["down", name]));
+    assert!(told.contains("recording of 4 packets in 4ms"), "{told}\n{down}");
+    let rtt = rtt.expect("ping through the lab");
+    assert!(rtt.lost() == 0 && rtt.min_ns().is_some_and(|ns| ns >= 40_000_000), "{rtt:?}\n{told}");
 }
 
 limosa_testkit::tests![
