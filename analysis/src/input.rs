@@ -61,9 +61,14 @@ impl Input {
             ));
         }
         let mut throughput: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        // Where files are only copied there is no client that could have rows.
-        let copies = !trials.is_empty() && trials.iter().all(|t| t.row.scheme.is_empty());
-        let told = if copies { &mut Vec::new() } else { &mut warnings };
+        // Where files are only copied, or the client is a command, nobody could have rows.
+        let nobody = |t: &Trial| {
+            t.row.scheme.is_empty() || (t.row.ends.is_some() && t.row.clients.is_none())
+        };
+        let told = match !trials.is_empty() && trials.iter().all(nobody) {
+            true => &mut Vec::new(),
+            false => &mut warnings,
+        };
         for row in file::rows::<ThroughputRow>(&run.throughput(), told) {
             throughput.entry(row.variant.clone()).or_default().push(row);
         }
