@@ -153,7 +153,7 @@ fn write_figures(run: &RunDir, chapters: &[Chapter]) -> anyhow::Result<Vec<PathB
     for figure in chapters.iter().flat_map(|c| &c.figures) {
         paths.push(folder.join(&figure.file));
         for (name, svg, data) in figure.files() {
-            write_whole(&folder.join(format!("{name}.svg")), text::visible(&svg).as_bytes())?;
+            write_whole(&folder.join(format!("{name}.svg")), text::visible(svg).as_bytes())?;
             write_whole(&folder.join(format!("{name}.csv")), &data.csv()?)?;
         }
     }
