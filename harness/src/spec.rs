@@ -20,8 +20,8 @@ pub use attack::{Attack, Attacked, Search};
 pub use documents::{Documents, load_all};
 pub use hint::known;
 pub use load::{
-    Document, Format, Location, Problem, Purpose, SpecError, Step as PathStep, load_experiment,
-    load_topology, parse,
+    Document, Format, Location, MOST_TOLD, Problem, Purpose, SpecError, Step as PathStep,
+    load_experiment, load_topology, parse,
 };
 pub use machine::{Dns, Publish, Relocate};
 pub use name::{Name, check_free, of_file};

@@ -28,9 +28,6 @@ const MAX_VARIANTS: usize = 10_000;
 /// Most processes.
 const MAX_NODES: usize = 1_000;
 
-/// Most steps of a timeline.
-const MAX_STEPS: usize = 100_000;
-
 /// Most steps that all variants take together.
 const MAX_TAKEN: usize = 500_000;
 
@@ -183,11 +180,9 @@ impl Plan {
 fn check_sizes(experiment: &Document<Experiment>) -> Result<(), SpecError> {
     let spec = &experiment.value;
     let nodes = spec.nodes.as_ref().map_or(0, |nodes| nodes.len());
-    for (field, count, most) in [
-        ("timeline", spec.timeline.len(), MAX_STEPS),
-        ("variants", spec.variants.len(), MAX_VARIANTS),
-        ("nodes", nodes, MAX_NODES),
-    ] {
+    for (field, count, most) in
+        [("variants", spec.variants.len(), MAX_VARIANTS), ("nodes", nodes, MAX_NODES)]
+    {
         if count > most {
             let message = format!("`{field}` has {count} entries, more than {most}");
             return Err(SpecError(vec![experiment.problem(&[field.into()], message, None)]));

@@ -22,8 +22,11 @@ use std::{
 /// thousand steps 6 MB.
 pub(super) const MAX_FILE_BYTES: u64 = 8 << 20;
 
+/// Most elements of a list, steps of a timeline among them.
+const MAX_ELEMENTS: usize = 100_000;
+
 /// So many mistakes are told; who has more has made one of them many times.
-const MOST_TOLD: usize = 20;
+pub const MOST_TOLD: usize = 20;
 
 /// Most brackets that are open at a time. The reader of YAML takes time with the square of them: half
 /// a minute for a hundred thousand.
@@ -169,8 +172,9 @@ impl<T> Document<T> {
     /// A problem with the value at `way`.
     pub fn problem(&self, way: &[Step], message: String, hint: Option<String>) -> Problem {
         let location = self.positions().locate(way);
-        let problem = problem_at(&self.path, self.positions(), &self.text, location, message, hint);
-        Problem { source_line: problem.source_line.filter(|_| !self.private), ..problem }
+        let line = location.and_then(|l| self.positions().line(&self.text, l.line));
+        let line = line.filter(|_| !self.private);
+        problem_at(&self.path, line, location, message, hint)
     }
 
     /// Where the value at `way` stands.
@@ -185,13 +189,11 @@ impl<T> Document<T> {
 
 fn problem_at(
     file: &Path,
-    positions: &Positions,
-    text: &str,
+    line: Option<&str>,
     location: Option<Location>,
     message: String,
     hint: Option<String>,
 ) -> Problem {
-    let line = location.and_then(|l| positions.line(text, l.line));
     // A long line would hide the message; the position is enough then.
     let source_line = line.filter(|l| l.chars().count() <= 160).map(|l| l.replace('\t', " "));
     Problem { file: file.into(), location, source_line, message, hint }
@@ -280,9 +282,9 @@ pub(super) fn read_once(path: &Path, most: u64) -> Result<Content, String> {
 /// # Errors
 /// Anything wrong with the text.
 pub fn parse<T: Format>(path: &Path, text: String) -> Result<Document<T>, SpecError> {
-    let failed = |location, message, hint| {
-        let positions = Positions::of(&text);
-        SpecError(vec![problem_at(path, &positions, &text, location, message, hint)])
+    let failed = |location: Option<Location>, message, hint| {
+        let line = location.and_then(|l| text.lines().nth(l.line - 1));
+        SpecError(vec![problem_at(path, line, location, message, hint)])
     };
     if text.trim().is_empty() {
         return Err(failed(None, "is empty".into(), None));
@@ -377,7 +379,13 @@ fn check_version(path: &Path, text: &str, version: Option<u32>) -> Result<(), Sp
     let hint = Some(format!("this Limosa reads version {FORMAT_VERSION}"));
     let positions = Positions::of(text);
     let location = positions.locate(&["version".into()]);
-    Err(SpecError(vec![problem_at(path, &positions, text, location, message, hint)]))
+    Err(SpecError(vec![problem_at(
+        path,
+        location.and_then(|l| positions.line(text, l.line)),
+        location,
+        message,
+        hint,
+    )]))
 }
 
 impl Purpose {
@@ -408,7 +416,13 @@ fn check_purpose(path: &Path, text: &str, wanted: Purpose) -> Result<(), SpecErr
     };
     let location = positions.locate(&[mark.into()]);
     let (message, hint) = (message.to_owned(), Some(hint.to_owned()));
-    Err(SpecError(vec![problem_at(path, &positions, text, location, message, hint)]))
+    Err(SpecError(vec![problem_at(
+        path,
+        location.and_then(|l| positions.line(text, l.line)),
+        location,
+        message,
+        hint,
+    )]))
 }
 
 /// Where more brackets are open than any file has, in quotes or out of them.
@@ -501,7 +515,14 @@ impl<'de> de::Visitor<'de> for Unique {
         Ok(())
     }
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Self)?.is_some() {}
+        let mut count = 0;
+        while seq.next_element_seed(Self)?.is_some() {
+            count += 1;
+            if count > MAX_ELEMENTS {
+                let message = format!("a list has more than {MAX_ELEMENTS} elements");
+                return Err(de::Error::custom(message));
+            }
+        }
         Ok(())
     }
     fn visit_bool<E>(self, _: bool) -> Result<(), E> {

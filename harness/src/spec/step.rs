@@ -192,13 +192,13 @@ pub struct Reshape {
     pub link: String,
     /// Both directions.
     #[serde(default)]
-    pub both: Option<Shape>,
+    pub both: Option<Box<Shape>>,
     /// From its first end to its second.
     #[serde(default)]
-    pub a_to_b: Option<Shape>,
+    pub a_to_b: Option<Box<Shape>>,
     /// From its second end to its first.
     #[serde(default)]
-    pub b_to_a: Option<Shape>,
+    pub b_to_a: Option<Box<Shape>>,
 }
 
 /// Which link.

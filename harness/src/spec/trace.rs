@@ -68,7 +68,7 @@ impl Shaped for Experiment {
                 [("both", &new.both), ("a_to_b", &new.a_to_b), ("b_to_a", &new.b_to_a)]
             {
                 let way = || vec!["timeline".into(), i.into(), "shape".into(), field.into()];
-                all.extend(shape.as_ref().map(|shape| (way(), shape)));
+                all.extend(shape.as_deref().map(|shape| (way(), shape)));
             }
         }
         all

@@ -28,9 +28,9 @@ capture: [client]
 variants:
   move: {scheme: multipath, transport: {ladder: fast}}
 timeline:
-  - at: 300ms
+  - after: connected + 200ms
     announce: {node: server, to: server-b}
-  - at: 600ms
+  - after: first_byte + 400ms
     checkpoint: {node: server, as: image}
   - after: image + 300ms
     restore: {from: image, on: server-b}

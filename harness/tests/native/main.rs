@@ -31,6 +31,7 @@ mod security;
 mod signals;
 mod soak;
 mod stored;
+mod timelines;
 mod trials;
 
 use limosa_record::dir::RunDir;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         signals::tests(),
         soak::tests(),
         stored::tests(),
+        timelines::tests(),
         trials::tests(),
     ];
     Suite::new("native").root().threads(THREADS).run(tests.concat())

@@ -448,14 +448,14 @@ fn reshape(
     };
     // What does not change has the delay of the start.
     let delay = |new: Option<&crate::spec::Shape>, old: &Option<ShapePlan>| {
-        let new = new.or(spec.both.as_ref()).map(|shape| shape.delay.unwrap_or_default());
+        let new = new.or(spec.both.as_deref()).map(|shape| shape.delay.unwrap_or_default());
         new.unwrap_or_else(|| Time(old.as_ref().map_or(0, |shape| shape.delay.delay_ns)))
     };
-    let forth = delay(spec.a_to_b.as_ref(), &found.a_to_b);
-    let back = delay(spec.b_to_a.as_ref(), &found.b_to_a);
-    let both = spec.both.as_ref();
-    let a_to_b = one("a_to_b", spec.a_to_b.as_ref(), back).or_else(|| one("both", both, back));
-    let b_to_a = one("b_to_a", spec.b_to_a.as_ref(), forth).or_else(|| one("both", both, forth));
+    let forth = delay(spec.a_to_b.as_deref(), &found.a_to_b);
+    let back = delay(spec.b_to_a.as_deref(), &found.b_to_a);
+    let both = spec.both.as_deref();
+    let a_to_b = one("a_to_b", spec.a_to_b.as_deref(), back).or_else(|| one("both", both, back));
+    let b_to_a = one("b_to_a", spec.b_to_a.as_deref(), forth).or_else(|| one("both", both, forth));
     Some(Action::Shape { link: spec.link.clone(), a_to_b, b_to_a })
 }
 

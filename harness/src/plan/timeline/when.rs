@@ -1,7 +1,7 @@
 //! When steps start: what their times count from, and in which order they can come.
 
 use super::resolve::Complain;
-use crate::spec::{Step, known};
+use crate::spec::{MOST_TOLD, Step, known};
 use limosa_record::unit::{Size, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -164,6 +164,7 @@ pub(super) fn starts(
         steps.iter().enumerate().filter_map(|(i, s)| Some((s.name?, i))).collect();
     let mut times: Vec<Option<u64>> = vec![None; steps.len()];
     let mut state = vec![Search::New; steps.len()];
+    let mut missing = 0_usize;
     for start in 0..steps.len() {
         let (mut path, mut current) = (Vec::new(), Some(start));
         // Up to a step whose time is known or counts from nothing else.
@@ -192,7 +193,10 @@ pub(super) fn starts(
                         before.saturating_add(took_ns).saturating_add(delay.0)
                     }),
                     None => {
-                        let names = steps.iter().filter_map(|s| s.name);
+                        missing += 1;
+                        // Nobody reads the hundredth hint, and each looks at all names.
+                        let all = if missing > MOST_TOLD { &[] } else { steps };
+                        let names = all.iter().filter_map(|s| s.name);
                         let hint = known("named steps", name, names)
                             .or_else(|| Some("give the other step a `name:`".into()));
                         complain(i, format!("no step is called `{name}`"), hint);
