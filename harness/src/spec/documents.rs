@@ -3,6 +3,7 @@
 use super::{
     Document, Experiment, Problem, SpecError, Topology,
     load::{MAX_FILE_BYTES, load_experiment, read_once},
+    of_file,
 };
 use std::path::Path;
 
@@ -30,6 +31,10 @@ pub fn load_all(path: &Path) -> Result<Documents, SpecError> {
 
 /// What a file `X.reference.yaml` beside `X.yaml` holds.
 fn reference(experiment: &Path) -> Result<Option<Vec<u8>>, SpecError> {
+    // A file whose name cannot be that of results, which the plan tells, has none beside it.
+    if of_file(experiment).is_err() {
+        return Ok(None);
+    }
     // In a run directory, from where a run can be repeated, they have the name that they get there.
     let beside =
         [experiment.with_extension("reference.yaml"), experiment.with_file_name("reference.yaml")];

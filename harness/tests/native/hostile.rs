@@ -16,7 +16,8 @@ use std::{
 /// Nobody.
 const USER: u32 = 65534;
 
-/// The host's files with a tree that nothing may change below them, and every change in `$D/upper`.
+/// The host's files with a tree that nothing may change below them, and every change in `$D/upper`. The
+/// journal is another: from in here the locks of the host's runs are not seen, and they would be cleaned up.
 const WORLD: &str = "set -e
 mount --make-rprivate /
 mount -t tmpfs none \"$D\"
@@ -29,6 +30,8 @@ mkdir \"$D/root/hostile-in\" \"$D/root/hostile-work\" \"$D/root/hostile-old\"
 cp \"$LIMOSA\" \"$D/root/hostile-in/limosa\"
 cp \"$FILES\"/* \"$D/root/hostile-in\"
 mount -t tmpfs none \"$D/root/hostile-work\"
+mkdir -p \"$D/root/var/lib/limosa\"
+mount -t tmpfs none \"$D/root/var/lib/limosa\"
 for file in \"$D\"/root/hostile-in/*.yaml; do
     name=${file##*/}
     code=0
