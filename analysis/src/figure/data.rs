@@ -3,6 +3,7 @@
 //! Output: CSV. A number has as many digits as it needs to be the very one that was drawn.
 
 use anyhow::Context;
+use limosa_record::text;
 
 /// A table.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,11 +31,12 @@ impl Data {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// The whole file.
+    /// The whole file; names of strangers are no formulas in it.
     pub(crate) fn csv(&self) -> anyhow::Result<Vec<u8>> {
         let mut writer = csv::Writer::from_writer(Vec::new());
-        writer.write_record(&self.header)?;
-        self.rows.iter().try_for_each(|row| writer.write_record(row))?;
+        for row in std::iter::once(&self.header).chain(&self.rows) {
+            writer.write_record(row.iter().map(|cell| text::cell(cell).into_owned()))?;
+        }
         writer.into_inner().context("finish the table")
     }
 }
