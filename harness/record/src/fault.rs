@@ -16,6 +16,7 @@
 //! | `phase/PHASE`, as `phase/calibration` | the harness itself, when a trial gets there |
 //! | `server/start`, `client/asked/Status` … | a node, when it starts or is asked something |
 //! | `guest/boot`, `guest/run` | the guest, before and after its agent has answered |
+//! | `link/delay`, `link/loss`, `link/rate` | every link in user space: 1 ms more, no losses, no rate (kind `wrong`) |
 //!
 //! | kind | |
 //! |---|---|
@@ -23,6 +24,7 @@
 //! | `full` | ENOSPC |
 //! | `hang` | goes on for ever |
 //! | `die` | ends at once, without any clearing up |
+//! | `wrong` | does something else than was asked for, each time and without a word |
 
 use std::{
     fmt::Display,
@@ -49,6 +51,8 @@ pub enum Kind {
     Hang,
     /// The process is dead.
     Die,
+    /// It does something else, each time.
+    Wrong,
 }
 
 #[derive(Debug)]
@@ -83,7 +87,11 @@ fn parse(text: &str) -> Result<Fault, String> {
         "full" => Kind::Full,
         "hang" => Kind::Hang,
         "die" => Kind::Die,
-        other => return Err(wrong(format!("`{other}` is not `refuse`, `full`, `hang` or `die`"))),
+        "wrong" => Kind::Wrong,
+        other => {
+            let kinds = "`refuse`, `full`, `hang`, `die` or `wrong`";
+            return Err(wrong(format!("`{other}` is not {kinds}")));
+        }
     };
     let (point, number) = match point.rsplit_once('@') {
         Some((point, n)) => {
@@ -103,6 +111,11 @@ fn fault() -> Option<&'static Fault> {
 /// From now on the names of this process' points begin with this.
 pub fn prefix(prefix: &'static str) {
     PREFIX.get_or_init(|| prefix);
+}
+
+/// Whether what is asked for at this point is not done, so that a test can show that it would be seen.
+pub fn is_wrong(point: &str) -> bool {
+    fault().is_some_and(|fault| fault.kind == Kind::Wrong && fault.point == point)
 }
 
 /// Passes a point and says what goes wrong there, if anything does now.
@@ -132,6 +145,8 @@ pub fn here(point: impl Display) -> io::Result<()> {
             thread::sleep(Duration::from_secs(3600));
         },
         Some(Kind::Die) => std::process::abort(),
+        // Only those who ask with `is_wrong` can do otherwise.
+        Some(Kind::Wrong) => Ok(()),
     }
 }
 

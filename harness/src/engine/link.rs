@@ -12,6 +12,8 @@ use super::{
     pool::Pool,
     queue::Queue,
 };
+use crate::plan::LossPlan;
+use limosa_record::fault;
 use rustix::{io::Errno, io::writev};
 use std::{
     io::IoSlice,
@@ -26,6 +28,22 @@ pub(super) struct Link {
     /// Where a direction comes in; it goes out at the other one.
     devices: [OwnedFd; 2],
     ways: [Way; 2],
+}
+
+/// What is done instead of what was asked for, when a test has planted a defect.
+fn planted(mut direction: Direction) -> Direction {
+    const LATER_NS: u64 = 1_000_000;
+    let shape = &mut direction.shape;
+    if fault::is_wrong("link/delay") {
+        shape.delay.delay_ns += LATER_NS;
+    }
+    if fault::is_wrong("link/loss") {
+        shape.delay.loss = LossPlan::Random { ratio: 0.0 };
+    }
+    if fault::is_wrong("link/rate") {
+        shape.rate = None;
+    }
+    direction
 }
 
 /// One direction.
@@ -50,7 +68,7 @@ impl Link {
             counters: DirectionCounters::default(),
             late: Histogram::default(),
         };
-        Self { name, up: true, devices, ways: directions.map(way) }
+        Self { name, up: true, devices, ways: directions.map(planted).map(way) }
     }
 
     pub(super) fn into_devices(self) -> [OwnedFd; 2] {
@@ -64,6 +82,7 @@ impl Link {
 
     /// What waits and what flies stays.
     pub(super) fn reshape(&mut self, side: usize, direction: Direction, now_ns: u64) {
+        let direction = planted(direction);
         let way = &mut self.ways[side];
         way.queue.reshape(&direction.shape, now_ns);
         way.line.reshape(direction.shape.delay, direction.seed);

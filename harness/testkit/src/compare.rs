@@ -4,6 +4,7 @@
 use crate::{
     ledger, load,
     outcome::{Outcome, of_panic},
+    runner::outcome_with,
 };
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -70,6 +71,23 @@ fn judged(attempts: usize, mut attempt: impl FnMut() -> (Outcome, Option<String>
         eprintln!("{last}");
     }
     Outcome::Inconclusive(last)
+}
+
+/// Whether comparisons would see a defect: each test, by name, has to be broken with its fault. On a busy
+/// machine it may be inconclusive; then so is this.
+pub fn defects_are_seen(variable: &str, planted: &[(&str, &str)]) -> Outcome {
+    let mut doubts = Vec::new();
+    for (test, fault) in planted {
+        match outcome_with(test, &[(variable, fault)]) {
+            Ok(Outcome::Broken(why)) => println!("{fault}: {test}: {why}"),
+            Ok(Outcome::Inconclusive(why)) => doubts.push(format!("{fault}: {why}")),
+            other => return Outcome::Broken(format!("{fault}: {test} is {other:?}")),
+        }
+    }
+    match doubts.is_empty() {
+        true => Outcome::Held,
+        false => Outcome::Inconclusive(doubts.join("; ")),
+    }
 }
 
 /// For tests under Rust's own harness, which knows no third outcome: breaks if it is broken, and notes

@@ -34,11 +34,11 @@ mod load;
 mod outcome;
 mod runner;
 
-pub use compare::{compare, doubt, settle};
+pub use compare::{compare, defects_are_seen, doubt, settle};
 pub use inside::Guest;
 pub use ledger::summary;
 pub use outcome::{Outcome, Report, skip};
-pub use runner::Suite;
+pub use runner::{Suite, outcome_with};
 
 /// One test.
 #[derive(Debug, Clone)]

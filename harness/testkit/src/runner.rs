@@ -207,6 +207,23 @@ pub(crate) fn lock_machine(alone: bool) -> io::Result<File> {
 
 /// Starts this program again for one test.
 pub(crate) fn in_process(name: &str, sudo: bool, captured: bool) -> io::Result<Finished> {
+    in_process_with(name, sudo, captured, &[])
+}
+
+/// How a test of this binary comes out with these variables: for a test of the tests.
+///
+/// # Errors
+/// When it cannot be started.
+pub fn outcome_with(name: &str, variables: &[(&str, &str)]) -> io::Result<Outcome> {
+    in_process_with(name, false, true, variables).map(|finished| finished.outcome)
+}
+
+fn in_process_with(
+    name: &str,
+    sudo: bool,
+    captured: bool,
+    variables: &[(&str, &str)],
+) -> io::Result<Finished> {
     let folder = tempfile::tempdir()?;
     let (file, log) = (folder.path().join("outcome.json"), folder.path().join("output"));
     let this = env::current_exe()?;
@@ -215,6 +232,7 @@ pub(crate) fn in_process(name: &str, sudo: bool, captured: bool) -> io::Result<F
         command.args(["-n", "-E"]).arg(&this);
     }
     command.env(ONE, name).env(OUTCOME, &file).env(load::MARK, "1").stdin(Stdio::null());
+    command.envs(variables.iter().copied());
     if captured {
         let output = File::create(&log)?;
         command.stdout(output.try_clone()?).stderr(output);

@@ -5,11 +5,12 @@ use limosa_testkit::Suite;
 use std::process::ExitCode;
 
 mod cost;
+mod defects;
 mod pair;
 mod payload;
 mod shape;
 
 fn main() -> ExitCode {
-    let tests = [cost::tests(), payload::tests(), shape::tests()];
+    let tests = [cost::tests(), defects::tests(), payload::tests(), shape::tests()];
     Suite::new("engine").root().run(tests.concat())
 }

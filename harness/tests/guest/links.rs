@@ -15,6 +15,8 @@ use limosa::{
         stamped,
     },
 };
+use limosa_record::fault::VARIABLE;
+use limosa_testkit::{Outcome, defects_are_seen};
 use std::{
     collections::BTreeMap,
     fmt, fs,
@@ -293,7 +295,20 @@ fn distance(a: &BTreeMap<u64, f64>, b: &BTreeMap<u64, f64>) -> (f64, f64) {
     (terms.sum(), BOUNDS[(bins.len() - 1).min(BOUNDS.len() - 1)])
 }
 
+/// With a defect in the links of user space they are not the same, and that is seen.
+fn defects_in_links_are_seen() -> Outcome {
+    defects_are_seen(
+        VARIABLE,
+        &[
+            ("links::round_trips_are_the_same", "link/delay:wrong"),
+            ("links::losses_are_the_same", "link/loss:wrong"),
+            ("links::rates_and_queues_are_the_same", "link/rate:wrong"),
+        ],
+    )
+}
+
 limosa_testkit::tests![
+    defects_in_links_are_seen[inside, night],
     round_trips_are_the_same[inside, compared],
     rates_and_queues_are_the_same[inside, compared],
     losses_are_the_same[inside, compared],
