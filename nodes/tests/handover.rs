@@ -8,6 +8,7 @@ use limosa_record::{
     node::Scheme,
     row::{NodeRequestRow, event},
 };
+use limosa_testkit::{compare, settle};
 use std::{thread::sleep, time::Duration};
 
 fn mean_ms(rows: &[&NodeRequestRow]) -> f64 {
@@ -50,15 +51,18 @@ fn whole(scheme: Scheme, delays: Delays, seed: u64) -> Vec<NodeRequestRow> {
 
 #[test]
 fn dual_path_waits_for_the_slower_server_at_most() {
-    let rows = whole(Scheme::DualPath, Delays::ms(40, 10, 5), 1);
-    let (old, new) = (by(&rows, "old"), by(&rows, NEW));
-    eprintln!("dual-path: old {:.1} ms, new {:.1} ms", mean_ms(&old), mean_ms(&new));
-    // The round trips are 80 and 20 ms; what is above is the machine's and the relay's. The first
-    // requests also wait for the handshake.
-    let settled: Vec<_> = old.iter().chain(&new).filter(|r| r.request > 40).collect();
-    let late = settled.iter().filter(|r| r.first_byte_ns.unwrap() > 110_000_000).count();
-    assert!(late * 50 < settled.len(), "{late} of {} took longer", settled.len());
-    assert!(mean_ms(&new) < mean_ms(&old));
+    let outcome = compare(|| {
+        let rows = whole(Scheme::DualPath, Delays::ms(40, 10, 5), 1);
+        let (old, new) = (by(&rows, "old"), by(&rows, NEW));
+        eprintln!("dual-path: old {:.1} ms, new {:.1} ms", mean_ms(&old), mean_ms(&new));
+        // The round trips are 80 and 20 ms; what is above is the machine's and the relay's. The first
+        // requests also wait for the handshake.
+        let settled: Vec<_> = old.iter().chain(&new).filter(|r| r.request > 40).collect();
+        let late = settled.iter().filter(|r| r.first_byte_ns.unwrap() > 110_000_000).count();
+        assert!(late * 50 < settled.len(), "{late} of {} took longer", settled.len());
+        assert!(mean_ms(&new) < mean_ms(&old));
+    });
+    settle("handover", "dual_path_waits_for_the_slower_server_at_most", outcome);
 }
 
 #[test]
@@ -81,11 +85,18 @@ fn exactly_one_answers_under_random_delays() {
 
 #[test]
 fn post_copy_has_a_round_trip_without_service_and_pulls_what_is_missing() {
-    let rows = whole(Scheme::PostCopy, Delays::ms(10, 20, 40), 3);
-    let new = by(&rows, NEW);
-    let pulled = new.iter().filter(|r| r.first_byte_ns.unwrap() > 110_000_000).count();
-    eprintln!("post-copy: {pulled} of {} waited for the other server", new.len());
-    // A pull costs the round trip between the servers, 80 ms on top of 40 ms.
-    assert!(pulled > 10, "{pulled}");
-    assert!(pulled < new.len() / 2, "{pulled}");
+    let outcome = compare(|| {
+        let rows = whole(Scheme::PostCopy, Delays::ms(10, 20, 40), 3);
+        let new = by(&rows, NEW);
+        let pulled = new.iter().filter(|r| r.first_byte_ns.unwrap() > 110_000_000).count();
+        eprintln!("post-copy: {pulled} of {} waited for the other server", new.len());
+        // A pull costs the round trip between the servers, 80 ms on top of 40 ms.
+        assert!(pulled > 10, "{pulled}");
+        assert!(pulled < new.len() / 2, "{pulled}");
+    });
+    settle(
+        "handover",
+        "post_copy_has_a_round_trip_without_service_and_pulls_what_is_missing",
+        outcome,
+    );
 }

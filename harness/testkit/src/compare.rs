@@ -12,6 +12,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 /// How often a comparison is tried.
@@ -20,6 +21,9 @@ const ATTEMPTS: usize = 4;
 /// A comparison that fails so often while nothing is wrong with the machine is broken. A defect fails
 /// each time; one failure may be a disturbance that nobody saw.
 const CALM_FAILURES: usize = 2;
+
+/// On a busy machine nothing is begun again after so long.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the program said of the machine since the attempt began.
 static DOUBTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -54,7 +58,7 @@ pub fn compare<R: crate::Report>(mut attempt: impl FnMut() -> R) -> Outcome {
 }
 
 fn judged(attempts: usize, mut attempt: impl FnMut() -> (Outcome, Option<String>)) -> Outcome {
-    let (mut calm_failures, mut last) = (0, String::new());
+    let (mut calm_failures, mut last, begun) = (0, String::new(), Instant::now());
     for number in 1..=attempts {
         let (outcome, doubt) = attempt();
         let Outcome::Broken(why) = outcome else { return outcome };
@@ -62,6 +66,7 @@ fn judged(attempts: usize, mut attempt: impl FnMut() -> (Outcome, Option<String>
         match doubt {
             Some(doubt) => last = format!("{why} (but {doubt})"),
             None => {
+                last = why.clone();
                 calm_failures += 1;
                 if calm_failures == CALM_FAILURES {
                     return Outcome::Broken(why);
@@ -69,6 +74,9 @@ fn judged(attempts: usize, mut attempt: impl FnMut() -> (Outcome, Option<String>
             }
         }
         eprintln!("{last}");
+        if calm_failures == 0 && begun.elapsed() > PATIENCE {
+            break;
+        }
     }
     Outcome::Inconclusive(last)
 }

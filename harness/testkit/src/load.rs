@@ -62,16 +62,16 @@ pub(crate) fn complaint(before: Option<Load>, after: Option<Load>) -> Option<Str
     (!found.is_empty()).then(|| found.join("; "))
 }
 
-/// Processor time of the kernel's own threads and of all processes with the mark.
+/// Processor time of the kernel's own threads, of this process and of all with the mark.
 fn own_ticks() -> u64 {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let own = processes.filter_map(|entry| {
         let folder = entry.path();
-        folder.file_name()?.to_str()?.parse::<u32>().ok()?;
+        let number: u32 = folder.file_name()?.to_str()?.parse().ok()?;
         let environment = fs::read(folder.join("environ")).unwrap_or_default();
         let marked = environment.split(|b| *b == 0).any(|v| v.starts_with(MARK.as_bytes()));
         let (ticks, is_kernel) = ticks(&folder)?;
-        (marked || is_kernel).then_some(ticks)
+        (marked || is_kernel || number == std::process::id()).then_some(ticks)
     });
     own.sum()
 }

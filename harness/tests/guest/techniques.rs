@@ -74,4 +74,4 @@ fn a_downloading_server_moves_by_each_technique() {
     assert!(few(hybrid.lazy_pages), "{hybrid:?}");
 }
 
-limosa_testkit::tests![a_downloading_server_moves_by_each_technique[inside],];
+limosa_testkit::tests![a_downloading_server_moves_by_each_technique[inside, compared],];

@@ -80,7 +80,8 @@ fn neither_a_guest_that_dies_nor_a_trial_that_fails_stops_the_run() {
     // The download is over long before 50 s.
     let text = text.replace("  - at: 2s\n    checkpoint", "  - at: 50s\n    link_down: {link: router-a--server-a}\n    only: [quic-migrate]\n  - at: 2s\n    checkpoint");
     fs::write(&path, text).expect("write quickstart.yaml");
-    let arguments = ["run", "experiments/quickstart.yaml", "--on", "guest"];
+    let two = ["--only", "quic-migrate", "--only", "multipath-migrate"];
+    let arguments = [&["run", "experiments/quickstart.yaml", "--on", "guest"][..], &two].concat();
     let (code, text) = limosa_with("guest/run:die", folder.path(), &arguments);
     assert_eq!(code, 5, "{text}");
     assert!(text.contains("the guest crashed; the rows so far are kept"), "{text}");
@@ -133,8 +134,8 @@ fn a_long_recording_is_played_in_a_guest() {
 }
 
 limosa_testkit::tests![
-    one_short_trial_of_each_scheme[alone],
-    neither_a_guest_that_dies_nor_a_trial_that_fails_stops_the_run[alone],
-    a_long_recording_is_played_in_a_guest[alone],
+    one_short_trial_of_each_scheme[alone, compared],
+    neither_a_guest_that_dies_nor_a_trial_that_fails_stops_the_run[alone, compared],
+    a_long_recording_is_played_in_a_guest[alone, compared],
     a_guest_that_hangs_is_given_up[alone, night],
 ];

@@ -96,6 +96,6 @@ fn every_client_has_requests_of_its_own() {
 }
 
 limosa_testkit::tests![
-    every_client_of_a_server_follows_it_and_has_a_row_of_its_own,
-    every_client_has_requests_of_its_own,
+    every_client_of_a_server_follows_it_and_has_a_row_of_its_own[compared],
+    every_client_has_requests_of_its_own[compared],
 ];

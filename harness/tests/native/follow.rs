@@ -80,4 +80,4 @@ fn one_path_follows_a_server_there_and_back_again() {
     }
 }
 
-limosa_testkit::tests![one_path_follows_a_server_there_and_back_again,];
+limosa_testkit::tests![one_path_follows_a_server_there_and_back_again[compared],];

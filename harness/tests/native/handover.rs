@@ -212,10 +212,10 @@ fn a_cut_link_between_the_servers_only_delays_the_migration() {
 }
 
 limosa_testkit::tests![
-    a_copy_never_sends_under_its_origins_keys,
+    a_copy_never_sends_under_its_origins_keys[compared],
     no_request_waits_longer_than_the_slower_server_takes,
-    an_object_that_changes_faster_than_it_travels_is_stopped_for_a_moment_and_handed_over,
-    the_client_stays_with_the_old_server_when_the_new_one_dies,
-    what_has_arrived_is_served_when_the_old_server_dies,
-    a_cut_link_between_the_servers_only_delays_the_migration,
+    an_object_that_changes_faster_than_it_travels_is_stopped_for_a_moment_and_handed_over[compared],
+    the_client_stays_with_the_old_server_when_the_new_one_dies[compared],
+    what_has_arrived_is_served_when_the_old_server_dies[compared],
+    a_cut_link_between_the_servers_only_delays_the_migration[compared],
 ];

@@ -62,4 +62,4 @@ fn a_client_finds_a_server_that_did_not_know_where_it_would_be() {
     assert!(of("client", event::ASKED).len() > 2);
 }
 
-limosa_testkit::tests![a_client_finds_a_server_that_did_not_know_where_it_would_be,];
+limosa_testkit::tests![a_client_finds_a_server_that_did_not_know_where_it_would_be[compared],];

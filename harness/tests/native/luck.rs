@@ -215,4 +215,4 @@ fn a_server_that_is_elsewhere_is_connected_to_again(seen: &Seen) {
     assert_eq!(to, Some(C));
 }
 
-limosa_testkit::tests![bad_luck_does_not_cost_a_client_its_connection,];
+limosa_testkit::tests![bad_luck_does_not_cost_a_client_its_connection[compared],];

@@ -51,4 +51,4 @@ fn a_download_over_mptcp_survives_the_move_of_its_servers_machine() {
     }
 }
 
-limosa_testkit::tests![a_download_over_mptcp_survives_the_move_of_its_servers_machine,];
+limosa_testkit::tests![a_download_over_mptcp_survives_the_move_of_its_servers_machine[compared],];

@@ -82,6 +82,6 @@ timeline:
 }
 
 limosa_testkit::tests![
-    rsync_copies_through_the_emulated_link_and_its_parts_are_told_apart,
-    a_link_that_dies_in_the_middle_of_a_copy_is_told_by_rsync,
+    rsync_copies_through_the_emulated_link_and_its_parts_are_told_apart[compared],
+    a_link_that_dies_in_the_middle_of_a_copy_is_told_by_rsync[compared],
 ];

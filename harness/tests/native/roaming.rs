@@ -141,4 +141,4 @@ fn timeline(moves: u64, ways: &[&str]) -> String {
     (0..moves).map(step).collect()
 }
 
-limosa_testkit::tests![a_server_that_moves_again_and_again_loses_no_body,];
+limosa_testkit::tests![a_server_that_moves_again_and_again_loses_no_body[compared],];

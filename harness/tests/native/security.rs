@@ -47,4 +47,6 @@ fn a_connection_survives_forged_announcements_replayed_packets_and_resets() {
     );
 }
 
-limosa_testkit::tests![a_connection_survives_forged_announcements_replayed_packets_and_resets,];
+limosa_testkit::tests![
+    a_connection_survives_forged_announcements_replayed_packets_and_resets[compared],
+];
