@@ -90,6 +90,10 @@ fn run(plan: &Plan, seed: u64, slowness: u64) -> Result<(), String> {
 /// How long actions take at the most, in ms: from nothing to more than between most steps.
 const SLOWNESS: [u64; 5] = [1, 30, 200, 1000, 4000];
 
+/// What else is tried before a timeline counts as one that cannot run: so many times, up to so slow.
+const MORE: u64 = 200;
+const SLOWEST: u64 = 12_000;
+
 fn accepted_timelines_run(wanted: usize) {
     let topology = topology();
     let mut generator = Generator { random: SplitMix64(14), allowed: ANY };
@@ -111,7 +115,9 @@ fn accepted_timelines_run(wanted: usize) {
         let runs = SLOWNESS.map(|slowness| run(&plan, tried, slowness));
         let failed = runs.iter().filter_map(|run| run.as_ref().err()).collect::<Vec<_>>();
         sometimes += usize::from(!failed.is_empty() && failed.len() < SLOWNESS.len());
-        if failed.len() == SLOWNESS.len() {
+        // Some work only where the client is as slow as a rare network is.
+        let at_all = || (0..MORE).any(|n| run(&plan, n, SLOWEST * (n % 4 + 1) / 4).is_ok());
+        if failed.len() == SLOWNESS.len() && !at_all() {
             wrong.push(format!("number {tried}: {failed:?}\n{text}"));
         }
     }

@@ -44,7 +44,7 @@ impl<'a> Context<'a> {
             match &step.only {
                 None => common.push(i),
                 Some(names) => {
-                    names.iter().for_each(|name| only.entry(&**name).or_default().push(i))
+                    names.iter().for_each(|name| only.entry(&**name).or_default().push(i));
                 }
             }
         }
@@ -282,7 +282,10 @@ fn check_anchors(context: &Context<'_>, steps: &[Checked], problems: &mut Vec<Pr
                 "write `at:`, or the `name` of another step",
             ),
             (Anchor::Bytes(_), None) => {
-                complain("only a download has a body".into(), "write `after: first_byte`, or `at:`")
+                complain(
+                    "only a download has a body".into(),
+                    "write `after: first_byte`, or `at:`",
+                );
             }
             (Anchor::Bytes(size), Some(download)) if *size > download.size => {
                 let message =
