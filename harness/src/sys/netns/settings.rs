@@ -6,7 +6,8 @@
 //! nothing else is said; what cannot is recorded by [`Netns::settings`].
 //!
 //! All new namespaces of a host are alike, so one is read, and in the others only what differs
-//! from the wish is written: a thousand namespaces would take half a second otherwise.
+//! from the wish is written: a thousand namespaces would take seconds otherwise, since
+//! the kernel looks through the names of all namespaces for each.
 
 use super::{Netns, Role, on_own_thread};
 use anyhow::{Context, Result, bail};
@@ -72,30 +73,33 @@ const IPV4_CONF: &[(&str, &str)] = &[
 ];
 
 /// `ipv6/conf/all` and `ipv6/conf/default`: no duplicate address detection (it delays bind by up
-/// to two seconds), no asking for routers and no believing them, multicast listener reports
-/// repeated within milliseconds, and addresses that outlive an interface that goes down.
+/// to two seconds), which is done where either asks for it.
 const IPV6_CONF: &[(&str, &str)] = &[
     ("accept_dad", "0"),
-    ("accept_ra", "0"),
-    ("accept_redirects", "1"),
     ("accept_source_route", "0"),
-    ("addr_gen_mode", "0"),
-    ("autoconf", "0"),
     ("disable_ipv6", "0"),
-    ("drop_unicast_in_l2_multicast", "0"),
     ("drop_unsolicited_na", "0"),
     ("force_mld_version", "0"),
     ("forwarding", "0"),
-    ("hop_limit", "255"),
     ("ignore_routes_with_linkdown", "0"),
-    ("keep_addr_on_down", "1"),
-    ("mldv2_unsolicited_report_interval", "1"),
-    ("ndisc_evict_nocarrier", "1"),
     ("ndisc_notify", "0"),
     ("proxy_ndp", "0"),
-    ("router_solicitations", "0"),
     ("use_optimistic", "0"),
     ("use_tempaddr", "0"),
+];
+
+/// What new interfaces have: no asking for routers and no believing them, multicast listener
+/// reports repeated within milliseconds. `ipv6/conf/all` has no influence on these.
+const IPV6_DEFAULT: &[(&str, &str)] = &[
+    ("accept_ra", "0"),
+    ("accept_redirects", "1"),
+    ("addr_gen_mode", "0"),
+    ("autoconf", "1"),
+    ("drop_unicast_in_l2_multicast", "0"),
+    ("hop_limit", "255"),
+    ("mldv2_unsolicited_report_interval", "1"),
+    ("ndisc_evict_nocarrier", "1"),
+    ("router_solicitations", "0"),
 ];
 
 /// Packets live for 255 hops, so that long chains of routers work. TCP's buffers are the kernel's
@@ -128,6 +132,8 @@ const HOST: &[Sysctl] = &[
     ("ipv4/tcp_timestamps", "1"),
     ("ipv4/tcp_window_scaling", "1"),
     ("ipv4/tcp_wmem", "4096 16384 4194304"),
+    // Addresses outlive an interface that somebody sets down.
+    ("ipv6/conf/all/keep_addr_on_down", "1"),
     ("mptcp/enabled", "1"),
 ];
 
@@ -207,6 +213,9 @@ impl Role {
                 all.extend(conf.iter().map(|(field, value)| (name(field), (*value).into())));
             }
         }
+        let default =
+            |(field, value): &Sysctl| (format!("ipv6/conf/default/{field}"), (*value).to_owned());
+        all.extend(IPV6_DEFAULT.iter().map(default));
         all.push((CONGESTION.into(), tcp_congestion.into()));
         if self == Self::Router {
             let further = own(ROUTER);
