@@ -213,6 +213,31 @@ mod tests {
         assert_eq!(explained, written);
     }
 
+    /// The README has the same table, between the marker and its end.
+    #[test]
+    fn the_readme_explains_the_same_columns() {
+        let mut table = String::new();
+        for (file, what, columns) in TABLES {
+            table += &format!("\n### {file}\n\n{what}\n\n| column | meaning |\n|---|---|\n");
+            for (names, meaning) in columns {
+                let names: Vec<_> = names.split(", ").map(|name| format!("`{name}`")).collect();
+                let meaning = meaning.split_whitespace().collect::<Vec<_>>().join(" ");
+                table += &format!("| {} | {meaning} |\n", names.join(", "));
+            }
+        }
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
+        let readme = std::fs::read_to_string(&path).unwrap();
+        let end = readme.find("by a test -->\n").unwrap() + "by a test -->\n".len();
+        if std::env::var_os("LIMOSA_UPDATE_SCHEMAS").is_some() {
+            std::fs::write(&path, readme[..end].to_owned() + &table).unwrap();
+        } else {
+            assert!(
+                readme[end..] == table,
+                "analysis/README.md is out of date\n  hint: LIMOSA_UPDATE_SCHEMAS=1 cargo test -p limosa-analysis readme"
+            );
+        }
+    }
+
     #[test]
     fn every_column_of_summary_is_explained() {
         let (explained, written) = (explained(SUMMARY), header(SummaryRow::default()));
