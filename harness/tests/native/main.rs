@@ -33,6 +33,7 @@ mod soak;
 mod stored;
 mod timelines;
 mod trials;
+mod tutorial;
 
 use limosa_record::dir::RunDir;
 use limosa_testkit::Suite;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         stored::tests(),
         timelines::tests(),
         trials::tests(),
+        tutorial::tests(),
     ];
     Suite::new("native").root().threads(THREADS).run(tests.concat())
 }
