@@ -1,7 +1,10 @@
 //! The `limosa` program.
 
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
-use limosa::{cli::Cli, command, guest};
+use limosa::{
+    cli::{args::Cli, dispatch},
+    machine::guest,
+};
 use std::{env, process::ExitCode};
 
 fn main() -> ExitCode {
@@ -10,8 +13,8 @@ fn main() -> ExitCode {
         return code;
     }
     match parse() {
-        Ok(cli) => command::dispatch(cli),
-        Err(wrong) => command::refuse(&wrong),
+        Ok(cli) => dispatch::dispatch(cli),
+        Err(wrong) => dispatch::refuse(&wrong),
     }
 }
 

@@ -22,13 +22,10 @@ mod variant;
 
 pub use dns::{DNS_NAME, DnsPlan};
 pub use experiment::{resolve, resolve_topology};
-pub use neighbours::Neighbour;
-pub use network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan, RulePlan};
 pub use nodes::{CommandPlan, NodePlan, refuse_commands};
 pub use push::{PushPlan, PushRoute};
 pub use reach::{Crossing, NoWay, Reach, Way};
 pub use service::{DownloadPlan, WorkloadPlan};
-pub use shape::{DelayStage, Loaded, LossPlan, RateStage, ShapePlan, TraceStage};
 pub use timeline::{
     Action, Anchor, AttackPlan, CopyPlan, MigratePlan, RelocatePlan, StepPlan, When,
     actions_by_scheme,
@@ -36,6 +33,7 @@ pub use timeline::{
 
 use crate::spec::{Expect, Links, Role, Transfer};
 use indexmap::IndexMap;
+use limosa_lab::{network::Network, shape::ShapePlan};
 use limosa_record::{
     node::{Ballast, Scheme, Transport},
     unit::Time,
@@ -289,19 +287,4 @@ impl Plan {
             || self.variants.values().any(|v| v.shapes.values().any(|s| s.trace.is_some()))
             || self.variants.values().any(|v| v.timeline.iter().any(step))
     }
-}
-
-/// FNV-1a, 64 bits, then the finaliser of SplitMix64 (Steele, Lea, Flood 2014): a stable hash for
-/// seeds; the same on every machine and in every version.
-pub fn seed_of(parts: &[&[u8]]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for part in parts {
-        let length = (part.len() as u64).to_le_bytes();
-        for byte in length.iter().chain(*part) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
 }

@@ -2,17 +2,17 @@
 //! trial ends. How a trial is made is the business of a [`Laboratory`].
 
 use crate::{
-    errors::{self, NotReady, Usage},
-    journal::Claim,
-    owner,
     plan::{Plan, TrialPlan},
-    private,
-    progress::Progress,
+    run::{progress::Progress, verdict::Verdict},
     spec::Documents,
-    verdict::Verdict,
 };
 use anyhow::Context;
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use limosa_lab::{
+    errors::{self, NotReady, Usage},
+    journal::Claim,
+    owner, private,
+};
 use limosa_record::{
     beneath, clock,
     dir::{RunDir, point_latest, write_whole},
@@ -31,9 +31,15 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
+pub mod calibrate;
+pub mod log;
+pub mod manifest;
+pub mod model_json;
 mod phase;
+pub mod progress;
 mod rows;
 mod throttle;
+pub mod verdict;
 
 pub use phase::Phase;
 pub use throttle::{Jobs, Throttle};

@@ -37,6 +37,7 @@ pub use step::{
 };
 pub use trace::{Trace, Traces, Wrong, parse as parse_trace};
 
+use limosa_lab::network::Kind;
 use limosa_record::{
     node::{Congestion, Ladder, PoolOrder, Profile, Scheme},
     unit::{Rate, Ratio, Size, Time},
@@ -92,20 +93,6 @@ pub struct Place {
     /// Settings of interfaces that need any, by interface name.
     #[serde(default)]
     pub interfaces: Named<Interface>,
-}
-
-/// What a place does with packets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Has addresses and runs programs. With several interfaces it answers on each through that
-    /// interface (a routing table and rule each).
-    #[default]
-    Host,
-    /// An Ethernet bridge without addresses.
-    Switch,
-    /// Forwards packets between its interfaces.
-    Router,
 }
 
 /// Settings of one interface.

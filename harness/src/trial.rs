@@ -1,30 +1,33 @@
 //! One trial on this kernel: lab up, calibration, nodes, timeline, collection, lab gone.
 
 use crate::{
-    action::{Milestones, Move, Scene},
-    calibrate,
+    plan::{Action, Plan, StepPlan, TrialPlan, VariantPlan, WorkloadPlan},
+    run::{
+        Laboratory, Phase, TrialRecord, calibrate, manifest,
+        verdict::watch::{Mark, Readings, Watch},
+    },
+    spec::Role,
+    trial::{
+        action::{Milestones, Move, Scene},
+        certificate::Certificates,
+        folders::Folders,
+        node::Node,
+        timeline::Done,
+    },
+};
+use anyhow::{Context, Result, anyhow, bail};
+use limosa_lab::lab::Expected;
+use limosa_lab::{
     capture::Capture,
-    certificate::{self, Certificates},
-    folders::Folders,
     journal::WorkFolder,
     lab::{Backend, Carrier, Lab, LinkReadings},
-    manifest,
-    node::Node,
-    plan::{Action, Plan, StepPlan, TrialPlan, VariantPlan, WorkloadPlan},
-    run::{Laboratory, Phase, TrialRecord},
-    source,
-    spec::Role,
     sys::{
         criu::{Criu, DumpReport},
         machine, packet_cost,
         process::ExitState,
         sockets::Unread,
     },
-    timeline::{self, Done},
-    transfer,
-    verdict::watch::{Mark, Readings, Watch},
 };
-use anyhow::{Context, Result, anyhow, bail};
 use limosa_record::{
     clock, fault,
     node::{MigrationStatus, Scheme},
@@ -46,12 +49,20 @@ use tokio::{
     time::sleep,
 };
 
+pub mod action;
 mod capacity;
+pub mod certificate;
 mod collect;
 mod config;
+pub mod dnsmasq;
+pub mod folders;
+pub mod node;
+pub mod payload;
 mod push;
 mod saved;
 mod serve;
+pub mod timeline;
+pub mod transfer;
 
 /// This machine's kernel as a laboratory.
 #[derive(Debug)]
@@ -163,7 +174,7 @@ impl Host {
         fs::create_dir(&www).with_context(|| format!("make {}", www.display()))?;
         let body = plan.workload.download().map(|download| {
             let body = www.join(download.path.trim_start_matches('/'));
-            source::create(&body, download.size.0, plan.experiment.seed)
+            payload::create(&body, download.size.0, plan.experiment.seed)
         });
         let body_sha256 = body.transpose()?;
         // A copy, because CRIU must find the program again even if it is built anew meanwhile.
@@ -292,7 +303,7 @@ impl Host {
         ended_well: bool,
     ) -> Result<()> {
         finished.machine = Some(Readings::between(begun, &self.machine.mark()));
-        match lab.readings(&finished.variant.timeline) {
+        match lab.readings(&expected(&finished.variant.timeline)) {
             Ok(now) => finished.links = now.since(links),
             Err(e) if ended_well => return Err(e),
             // What ended the trial may be why the links do not answer.
@@ -357,6 +368,22 @@ impl Host {
         let found = self.plan.nodes.iter().find(|(_, n)| n.role == Some(role));
         found.map(|(name, n)| (&**name, &*n.on)).with_context(|| format!("no {role:?}"))
     }
+}
+
+/// What a timeline does to the links by intent.
+fn expected(timeline: &[StepPlan]) -> Expected {
+    let cut = timeline.iter().any(|s| match &s.action {
+        Action::LinkDown { .. } | Action::Relocate(_) => true,
+        Action::Attack(attack) => attack.cut.is_some(),
+        _ => false,
+    });
+    let shapes = timeline.iter().filter_map(|step| match &step.action {
+        Action::Shape { link, a_to_b, b_to_a } => {
+            Some((link.clone(), a_to_b.clone(), b_to_a.clone()))
+        }
+        _ => None,
+    });
+    Expected { cut, shapes: shapes.collect() }
 }
 
 /// What a server held when the client had ended.

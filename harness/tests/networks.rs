@@ -2,9 +2,10 @@
 //! network in which packets find their way, or is refused with place and reason.
 
 use limosa::{
-    plan::{self, Network, Reach},
+    plan::{self, Reach},
     spec,
 };
+use limosa_lab::network::Network;
 use std::{fmt::Write, path::Path};
 
 fn network(text: &str) -> Result<Network, String> {

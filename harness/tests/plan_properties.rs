@@ -1,9 +1,10 @@
 //! Whatever valid topology and timeline are given, the plan makes sense.
 
 use limosa::{
-    plan::{self, Network},
-    spec::{self, Kind},
+    plan::{self},
+    spec::{self},
 };
+use limosa_lab::network::{Kind, Network};
 use proptest::prelude::*;
 use std::{collections::HashSet, fmt::Write, fs, net::IpAddr};
 
@@ -42,7 +43,8 @@ fn hops(network: &Network, from: &str, to: IpAddr) -> Option<usize> {
     let mut here = from.to_owned();
     for hop in 0..20 {
         let place = &network.places[&here];
-        let on_link = |i: &plan::InterfacePlan| i.addresses.iter().any(|a| a.contains(&to));
+        let on_link =
+            |i: &limosa_lab::network::InterfacePlan| i.addresses.iter().any(|a| a.contains(&to));
         if place.interfaces.iter().any(on_link) {
             return Some(hop);
         }

@@ -11,8 +11,8 @@
 use limosa::{
     plan,
     spec::{self, Document, Experiment, Links, Topology},
-    sys::netlink::Answers,
 };
+use limosa_lab::sys::netlink::Answers;
 use limosa_record::{
     dir::RunDir,
     row::{

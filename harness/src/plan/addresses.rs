@@ -1,11 +1,9 @@
 //! Which subnet each segment has, and which address each interface.
 
-use super::{
-    network::Network,
-    segments::stations,
-    subnets::{Numbers, Subnets, is_v4, parse},
-};
-use crate::spec::{Document, Family, Kind, PathStep, Problem, Topology};
+use super::subnets::{Numbers, Subnets, is_v4, parse};
+use crate::spec::{Document, Family, PathStep, Problem, Topology};
+use limosa_lab::network::Kind;
+use limosa_lab::{neighbours::stations, network::Network};
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,

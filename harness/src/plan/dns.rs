@@ -1,8 +1,10 @@
 //! The DNS server of an experiment.
 
-use super::{Network, NodePlan, Reach};
+use super::{NodePlan, Reach};
+use crate::plan::nodes::no_host;
 use crate::spec::{Document, Experiment, Problem, Role};
 use indexmap::IndexMap;
+use limosa_lab::network::Network;
 use limosa_record::node::Scheme;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -42,7 +44,7 @@ pub(super) fn resolve(
     };
     let client = nodes.values().find(|n| n.role == Some(Role::Client))?;
     let way = ["dns".into(), "on".into()];
-    if let Some((message, hint)) = network.no_host(&wish.on) {
+    if let Some((message, hint)) = no_host(network, &wish.on) {
         problems.push(experiment.problem(&way, message, hint));
         return None;
     }

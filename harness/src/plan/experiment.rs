@@ -1,13 +1,15 @@
 //! Experiment and topology to [`Plan`].
 
 use super::{
-    About, Network, NodePlan, Plan, Reach, ShapePlan, TrialPlan, VariantPlan, WorkloadPlan, dns,
-    neighbours, network, nodes, push, seed_of, service, shape, timeline, variant,
+    About, NodePlan, Plan, Reach, TrialPlan, VariantPlan, WorkloadPlan, dns, neighbours, network,
+    nodes, push, service, shape, timeline, variant,
 };
 use crate::spec::{
     Document, Experiment, Links, Problem, Role, SpecError, Topology, known, of_file,
 };
 use indexmap::IndexMap;
+use limosa_lab::{network::Network, shape::ShapePlan};
+use limosa_record::random::seed_of;
 use limosa_record::{
     node::Scheme,
     unit::{Size, Time},

@@ -6,53 +6,10 @@
 //! large one those know each other that will talk by plan: routers and everybody, and all places
 //! where something runs or will run. Others find each other by ARP, once.
 
-use super::{Action, Network, VariantPlan, WorkloadPlan, segments::stations};
-use crate::spec::Kind;
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-};
-
-/// Stations of the largest segment in which everybody knows everybody.
-const MOST_ACQUAINTED: usize = 128;
-
-/// What a place knows of another station: its own interface, their address, their MAC.
-pub type Neighbour<'n> = (&'n str, IpAddr, [u8; 6]);
-
-impl Network {
-    /// The permanent neighbours of each place that has any.
-    pub fn neighbours(&self) -> HashMap<&str, Vec<Neighbour<'_>>> {
-        let mut known: HashMap<&str, Vec<Neighbour<'_>>> = HashMap::new();
-        for members in stations(self).values() {
-            let of = |(place, i): &(String, usize)| {
-                let (name, plan) = self.places.get_key_value(place)?;
-                let talks = plan.kind == Kind::Router;
-                Some((name.as_str(), plan.interfaces.get(*i)?, talks, self.talks(name)))
-            };
-            let all: Vec<_> = members.iter().filter_map(of).collect();
-            let small = all.len() <= MOST_ACQUAINTED;
-            // In a large segment most know only the few that talk to many.
-            let few: Vec<_> =
-                all.iter().filter(|(_, _, router, party)| *router || *party).collect();
-            for (place, mine, router, party) in &all {
-                let others: Box<dyn Iterator<Item = _>> = match small || *router {
-                    true => Box::new(all.iter()),
-                    false => Box::new(few.iter().copied().filter(|o| o.2 || *party)),
-                };
-                let others = others.filter(|other| other.0 != *place);
-                let entries = others.flat_map(|(_, theirs, ..)| {
-                    theirs.addresses.iter().map(|net| (&*mine.name, net.addr(), theirs.mac))
-                });
-                known.entry(place).or_default().extend(entries);
-            }
-        }
-        known
-    }
-
-    fn talks(&self, place: &str) -> bool {
-        self.talkers.contains(place)
-    }
-}
+use super::{Action, VariantPlan, WorkloadPlan};
+use limosa_lab::neighbours::MOST_ACQUAINTED;
+use limosa_lab::{neighbours::stations, network::Network};
+use std::collections::BTreeSet;
 
 /// The places where something runs or will run, where it matters.
 pub(super) fn talkers<'p>(

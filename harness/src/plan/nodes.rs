@@ -1,11 +1,13 @@
 //! The processes of an experiment, checked against the network.
 
-use super::{Network, SERVER_PORT};
+use super::SERVER_PORT;
 use crate::spec::{
-    Document, Experiment, Kind, Node, PathStep, Problem, Ready, Role, SpecError, Transport,
-    Variant, Workload, check_free, known,
+    Document, Experiment, Node, PathStep, Problem, Ready, Role, SpecError, Transport, Variant,
+    Workload, check_free, known,
 };
 use indexmap::IndexMap;
+use limosa_lab::network::Kind;
+use limosa_lab::network::Network;
 use limosa_record::node::Scheme;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -101,7 +103,7 @@ pub(super) fn resolve(
     let nodes: IndexMap<String, Node> = match &experiment.value.nodes {
         Some(nodes) => nodes.0.clone(),
         None => {
-            let first = network.no_host("server-a");
+            let first = no_host(network, "server-a");
             let server = if first.is_none() { "server-a" } else { "server" };
             IndexMap::from([
                 ("server".into(), Node::own(server, Role::Server)),
@@ -117,7 +119,7 @@ pub(super) fn resolve(
         if let Err(why) = check_free(name) {
             complain(&[], why, None);
         }
-        if let Some((message, hint)) = network.no_host(&node.on) {
+        if let Some((message, hint)) = no_host(network, &node.on) {
             complain(&["on".into()], message, hint);
         }
         check_command(name, node, &mut complain);
@@ -300,21 +302,19 @@ fn check_address(
     }
 }
 
-impl Network {
-    /// Why a place is no host that can be reached, and what there is instead; `None` when it is one.
-    pub(super) fn no_host(&self, name: &str) -> Option<(String, Option<String>)> {
-        let reached = |name: &str| self.address(name).is_some();
-        let hosts = self.places.iter().filter(|(_, p)| p.kind == Kind::Host);
-        let hosts = hosts.map(|(name, _)| name.as_str()).filter(|name| reached(name));
-        let message = match self.places.get(name).map(|place| place.kind) {
-            Some(Kind::Host) if reached(name) => return None,
-            Some(Kind::Host) => format!("the host `{name}` has no link, so nobody reaches it"),
-            Some(Kind::Switch) => format!("`{name}` is a switch, not a host"),
-            Some(Kind::Router) => format!("`{name}` is a router, not a host"),
-            None => format!("there is no host `{name}` in the topology"),
-        };
-        Some((message, known("hosts", name, hosts)))
-    }
+/// Why a place is no host that can be reached, and what there is instead; `None` when it is one.
+pub(super) fn no_host(network: &Network, name: &str) -> Option<(String, Option<String>)> {
+    let reached = |name: &str| network.address(name).is_some();
+    let hosts = network.places.iter().filter(|(_, p)| p.kind == Kind::Host);
+    let hosts = hosts.map(|(name, _)| name.as_str()).filter(|name| reached(name));
+    let message = match network.places.get(name).map(|place| place.kind) {
+        Some(Kind::Host) if reached(name) => return None,
+        Some(Kind::Host) => format!("the host `{name}` has no link, so nobody reaches it"),
+        Some(Kind::Switch) => format!("`{name}` is a switch, not a host"),
+        Some(Kind::Router) => format!("`{name}` is a router, not a host"),
+        None => format!("there is no host `{name}` in the topology"),
+    };
+    Some((message, known("hosts", name, hosts)))
 }
 
 /// Where an address on a place could be.

@@ -1,8 +1,10 @@
 //! The workload `push`: which places it is between, and what each variant copies.
 
-use super::{Network, Reach, TRANSFER_PORT, VariantPlan};
+use super::{Reach, TRANSFER_PORT, VariantPlan};
+use crate::plan::nodes::no_host;
 use crate::spec::{Content, Document, Experiment, PathStep, Problem, Push};
 use indexmap::IndexMap;
+use limosa_lab::network::Network;
 use limosa_record::unit::Size;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -43,7 +45,7 @@ pub(super) fn route(
         problems.push(experiment.problem(&way, message, hint));
     };
     for (field, place) in [("from", &push.from), ("to", &push.to)] {
-        if let Some((message, hint)) = network.no_host(place) {
+        if let Some((message, hint)) = no_host(network, place) {
             complain(&["workload", "push", field], message, hint);
         }
     }

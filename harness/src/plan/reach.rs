@@ -4,13 +4,10 @@
 //! All that depends on a way asks here: which of a server's addresses a client uses, from which of
 //! its interfaces, what an idle round trip takes, and whether there is a way at all.
 
-use super::{
-    network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan},
-    routes::MAIN_TABLE,
-    subnets::is_v4,
-};
-use crate::spec::Kind;
+use super::{routes::MAIN_TABLE, subnets::is_v4};
 use ipnet::IpNet;
+use limosa_lab::network::Kind;
+use limosa_lab::network::{InterfacePlan, LinkPlan, Network, PlacePlan, RoutePlan};
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     net::IpAddr,

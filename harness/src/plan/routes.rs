@@ -1,13 +1,14 @@
 //! Routes and rules: hosts send through the first router of each segment, routers know the shortest
 //! way to every segment.
 
-use super::{
-    network::{Network, PlacePlan, RoutePlan, RulePlan},
-    segments::stations,
-    subnets::is_v4,
-};
-use crate::spec::{Document, Kind, Problem, Topology};
+use super::subnets::is_v4;
+use crate::spec::{Document, Problem, Topology};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use limosa_lab::network::Kind;
+use limosa_lab::{
+    neighbours::stations,
+    network::{Network, PlacePlan, RoutePlan, RulePlan},
+};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,

@@ -3,9 +3,10 @@
 //! Switches forward every frame that they do not know to all of their ports, and speak no spanning
 //! tree. A ring of switches would send the first broadcast round for ever, so it is refused.
 
-use super::network::Network;
-use crate::spec::{Document, Kind, PathStep, Problem, Topology};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use crate::spec::{Document, PathStep, Problem, Topology};
+use limosa_lab::network::Kind;
+use limosa_lab::network::Network;
+use std::collections::{HashMap, VecDeque};
 
 /// Most ports of a bridge of Linux (BR_MAX_PORTS is 1024, and port 0 is none).
 const MAX_PORTS: usize = 1023;
@@ -108,20 +109,4 @@ impl Sets {
         let (a, b) = (self.root(a), self.root(b));
         self.0[a] = b;
     }
-}
-
-/// Stations of a segment: place and number of the interface, in the order of MACs, that is, links.
-pub(super) fn stations(network: &Network) -> BTreeMap<usize, Vec<(String, usize)>> {
-    let mut all: Vec<([u8; 6], usize, String, usize)> = Vec::new();
-    for (name, place) in network.places.iter().filter(|(_, p)| p.kind != Kind::Switch) {
-        for (i, interface) in place.interfaces.iter().enumerate() {
-            all.push((interface.mac, interface.segment, name.clone(), i));
-        }
-    }
-    all.sort();
-    let mut segments: BTreeMap<usize, Vec<(String, usize)>> = BTreeMap::new();
-    for (_, segment, name, i) in all {
-        segments.entry(segment).or_default().push((name, i));
-    }
-    segments
 }

@@ -1,7 +1,8 @@
 //! Workloads in the terms of the nodes: what the servers hold, what the client asks for.
 
-use super::{Network, PushRoute, push};
+use super::{PushRoute, push};
 use crate::spec::{Document, Experiment, PathStep, Problem, Requests, Variant};
+use limosa_lab::network::Network;
 use limosa_record::{
     node::{Arrivals, Catalogue, Choice, ListedObject, Ranges, RequestWorkload, Scheme},
     unit::{Size, Time},

@@ -11,8 +11,8 @@ pub use fits::reference as actions_by_scheme;
 pub(super) use resolve::{Context, resolve};
 pub use when::{Anchor, When};
 
-use super::shape::ShapePlan;
 use crate::spec::{Attacked, Technique, Transfer, Verb};
+use limosa_lab::shape::ShapePlan;
 use limosa_record::unit::Time;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};

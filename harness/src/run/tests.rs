@@ -1,7 +1,7 @@
 //! The runner with a laboratory that takes no time.
 
 use super::*;
-use crate::{plan, spec, verdict::Suspicion};
+use crate::{plan, run::verdict::Suspicion, spec};
 use limosa_record::row;
 use std::{cell::RefCell, path::PathBuf};
 

@@ -3,7 +3,7 @@
 //! Input: what the user said, what the plan and the machine allow at most, and each trial's
 //! verdict. Output: [`Throttle::allowed`]. Pure.
 
-use crate::verdict::Verdict;
+use crate::run::verdict::Verdict;
 use std::{fmt, str::FromStr};
 
 /// The most that a user may ask for: each trial has namespaces, sockets and processes.
@@ -106,7 +106,7 @@ impl Throttle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verdict::Suspicion;
+    use crate::run::verdict::Suspicion;
 
     fn overload() -> Verdict {
         Verdict(vec![Suspicion { overload: true, why: "lag".into() }])

@@ -1,7 +1,8 @@
 //! How many trials of a plan a machine is thought to carry at the same time. Only where to begin:
 //! the verdicts correct it.
 
-use crate::plan::{Plan, ShapePlan, VariantPlan};
+use crate::plan::{Plan, VariantPlan};
+use limosa_lab::shape::ShapePlan;
 use limosa_record::node::Profile;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ const MESSAGES_PER_PACKET: f64 = 15.0;
 /// that beyond it waits grow quickly.
 const USABLE: f64 = 0.6;
 
-/// At least one. `message` is what [`packet_cost`](crate::sys::packet_cost) measures.
+/// At least one. `message` is what [`packet_cost`](limosa_lab::sys::packet_cost) measures.
 pub(super) fn capacity(
     plan: &Plan,
     message: Duration,

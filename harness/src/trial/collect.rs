@@ -4,9 +4,11 @@ use self::moves::Part;
 use super::{Finished, empty_row};
 use crate::{
     plan::Plan,
-    run::TrialRecord,
+    run::{
+        TrialRecord,
+        verdict::{self, Evidence},
+    },
     spec::Role,
-    verdict::{self, Evidence},
 };
 use anyhow::Result;
 use limosa_record::row::{self, EventRow, NodeEventRow};

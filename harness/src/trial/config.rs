@@ -2,10 +2,9 @@
 
 use super::Host;
 use crate::{
-    certificate::SERVER_NAME,
-    node::CONTROL,
     plan::{DNS_NAME, SERVER_PORT, TrialPlan, VariantPlan, WorkloadPlan},
     spec::Role,
+    trial::{certificate::SERVER_NAME, node::CONTROL},
 };
 use anyhow::{Context, Result};
 use limosa_record::node::{

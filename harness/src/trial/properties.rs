@@ -5,8 +5,7 @@
 use super::*;
 use crate::{
     plan::{self, StepPlan},
-    progress::Progress,
-    run::{self, Ending, Jobs, Throttle},
+    run::{self, Ending, Jobs, Throttle, progress::Progress},
     spec,
 };
 use limosa_record::{

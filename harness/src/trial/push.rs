@@ -1,17 +1,17 @@
 //! The workload `push`: a file is made in one place and copied to another by the real rsync.
 
-use super::{Finished, Host, Middle};
+use super::{Finished, Host, Middle, expected};
 use crate::{
-    lab::Lab,
     plan::{PushPlan, PushRoute},
-    run::Phase,
-    source,
+    run::{Phase, verdict::watch::Mark},
     spec::Content,
-    sys::process::ExitState,
-    transfer::{Route, rsync},
-    verdict::watch::Mark,
+    trial::{
+        payload,
+        transfer::{Route, rsync},
+    },
 };
 use anyhow::{Context, Result, ensure};
+use limosa_lab::{lab::Lab, sys::process::ExitState};
 use limosa_record::clock::now_ns;
 use std::{
     cell::RefCell,
@@ -50,7 +50,7 @@ impl Host {
         let (at, from_place, to_place) =
             (variant.connect, lab.place(&route.from)?, lab.place(&route.to)?);
         let route = Route { from: from_place, own, to: to_place, at };
-        let links = lab.readings(&variant.timeline)?;
+        let links = lab.readings(&expected(&variant.timeline))?;
         *begun = self.machine.mark();
         let zero_ns = now_ns();
         finished.zero_ns = Some(zero_ns);
@@ -65,7 +65,7 @@ impl Host {
         self.take_readings(finished, lab, begun, &links, end.is_ok())?;
         finished.transfer = report.into_inner();
         if let Ok(Middle::Over(_)) = end {
-            let same = source::sha256(&to.join(FILE))? == sha256;
+            let same = payload::sha256(&to.join(FILE))? == sha256;
             finished.file_matches = Some(same);
             ensure!(same, "the file that arrived is not the file that was sent");
         }
@@ -76,11 +76,11 @@ impl Host {
 /// Returns the SHA-256 of the file.
 fn make(push: &PushPlan, path: &Path, seed: u64) -> Result<String> {
     match push.content {
-        Content::Random => source::create(path, push.size.0, seed),
+        Content::Random => payload::create(path, push.size.0, seed),
         Content::Zeros => {
             let made = File::create(path).and_then(|file| file.set_len(push.size.0));
             made.with_context(|| format!("make {}", path.display()))?;
-            source::sha256(path)
+            payload::sha256(path)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What a client that is a command has saved: its size and its hash. The file itself goes.
 
 use super::{Finished, Host};
-use crate::source;
+use crate::trial::payload;
 use anyhow::{Context, Result, bail};
 use std::{fs, io::ErrorKind, path::Path};
 
@@ -38,7 +38,7 @@ fn take(file: &Path, sha256: Option<&str>) -> Result<Option<Saved>> {
     if !metadata.is_file() {
         bail!("it is not a file");
     }
-    let matches = sha256 == Some(&*source::sha256(file)?);
+    let matches = sha256 == Some(&*payload::sha256(file)?);
     fs::remove_file(file)?;
     Ok(Some(Saved { bytes: metadata.len(), matches }))
 }
@@ -53,7 +53,7 @@ mod tests {
         let file = folder.path().join("body");
         assert_eq!(take(&file, None).unwrap(), None);
         fs::write(&file, "abc").unwrap();
-        let sha256 = source::sha256(&file).unwrap();
+        let sha256 = payload::sha256(&file).unwrap();
         assert_eq!(take(&file, Some(&sha256)).unwrap(), Some(Saved { bytes: 3, matches: true }));
         assert!(!file.exists());
         fs::write(&file, "abd").unwrap();

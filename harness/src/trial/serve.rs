@@ -1,21 +1,21 @@
 //! The workloads of servers and a client: nodes start, the timeline runs, the client ends, and
 //! with it whatever else an end is expected of.
 
-use super::{Finished, Host, Middle, ServerReport};
+use super::{Finished, Host, Middle, ServerReport, expected};
 use crate::{
-    action::Scene,
-    dnsmasq::Dnsmasq,
-    folders::Folders,
-    lab::Lab,
-    node::{Meaning, Node, Place, Shared},
     plan::{Action, NodePlan, TrialPlan, VariantPlan},
-    run::Phase,
+    run::{Phase, verdict::watch::Mark},
     spec::{Expect, Role},
-    sys::process::ExitState,
-    verdict::watch::Mark,
+    trial::{
+        action::Scene,
+        dnsmasq::Dnsmasq,
+        folders::Folders,
+        node::{Meaning, Node, Place, Shared},
+    },
 };
 use anyhow::{Context, Result, anyhow, bail};
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use limosa_lab::{lab::Lab, sys::process::ExitState};
 use limosa_record::{clock::now_ns, node::Request};
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -69,7 +69,7 @@ impl Host {
                 scene.prepare_relocation(client_place, plan)?;
             }
         }
-        let links = lab.readings(&variant.timeline)?;
+        let links = lab.readings(&expected(&variant.timeline))?;
         // What the machine did while nodes started is no matter of the download.
         *begun = self.machine.mark();
         phase(Phase::Handshake);

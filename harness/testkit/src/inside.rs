@@ -9,7 +9,7 @@ use crate::{
     Outcome, load,
     runner::{self, Finished},
 };
-use limosa::guest::{self, GuestCommand};
+use limosa::machine::guest::{self, GuestCommand};
 use std::{
     collections::HashMap,
     env,
@@ -67,7 +67,7 @@ pub(crate) fn part(guest: &Guest) -> Option<ExitCode> {
 
 fn boot(guest: &Guest, folder: &Path) -> ExitCode {
     let run = || -> anyhow::Result<i32> {
-        let ready = limosa::setup::setup(limosa::setup::Consent::Given)?;
+        let ready = limosa::machine::setup::setup(limosa::machine::setup::Consent::Given)?;
         let this = env::current_exe()?;
         let name = this.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let variables = guest.variables.iter();

@@ -3,7 +3,7 @@
 //!
 //! Input: /proc. A guest sees neither, so the host tells it in a file that both have.
 
-use limosa::verdict::LIMITS;
+use limosa::run::verdict::LIMITS;
 use serde::{Deserialize, Serialize};
 use std::{fs, path::Path};
 

@@ -2,7 +2,7 @@
 //! code: `limosa bench` compares; this only asks that the measurement measures.
 
 use anyhow::{Result, ensure};
-use limosa::engine::measure::measure;
+use limosa_lab::engine::measure::measure;
 use limosa_testkit::{Outcome, compare};
 use std::path::Path;
 

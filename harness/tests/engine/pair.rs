@@ -1,9 +1,9 @@
 //! Two hosts with an engine's link between them.
 
 use anyhow::{Context, Result, ensure};
-use limosa::{
+use limosa_lab::{
     engine::{Direction, DirectionCounters, Engine, EngineLink},
-    plan::{DelayStage, LossPlan, RateStage, ShapePlan},
+    shape::{DelayStage, LossPlan, RateStage, ShapePlan},
     sys::{
         link::{self, End},
         netns::{Netns, Role},

@@ -2,7 +2,7 @@
 
 use crate::pair::{Pair, addresses, delayed, direction, limited};
 use anyhow::{Context, Result, ensure};
-use limosa::plan::ShapePlan;
+use limosa_lab::shape::ShapePlan;
 use std::{
     io::{Read, Write},
     net::{IpAddr, Shutdown, TcpListener, TcpStream, UdpSocket},

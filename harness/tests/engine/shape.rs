@@ -2,9 +2,9 @@
 
 use crate::pair::{LINK, Pair, addresses, delayed, direction, limited};
 use anyhow::{Context, Result, ensure};
-use limosa::{
+use limosa_lab::{
     engine::Direction,
-    plan::{LossPlan, TraceStage},
+    shape::{LossPlan, TraceStage},
     sys::flood::{Flood, Flow, flood},
 };
 use limosa_record::recording::Recording;
@@ -131,7 +131,7 @@ fn an_engine_that_is_killed_is_missed() -> Result<()> {
 fn what_is_no_tap_is_refused() -> Result<()> {
     let (a, b) = std::io::pipe()?;
     let way = direction(&delayed(Duration::ZERO));
-    let one = limosa::engine::EngineLink {
+    let one = limosa_lab::engine::EngineLink {
         name: "pipe".into(),
         a: std::fs::File::open("/dev/null")?.into(),
         b: b.into(),
@@ -141,7 +141,7 @@ fn what_is_no_tap_is_refused() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_limosa"));
     let log = folder.path().join("engine.log");
-    let error = limosa::engine::Engine::start(program, vec![one], &log).unwrap_err();
+    let error = limosa_lab::engine::Engine::start(program, vec![one], &log).unwrap_err();
     let text = format!("{error:#}");
     ensure!(text.starts_with("give link `pipe` to the engine: watch a device"), "{text}");
     drop(a);

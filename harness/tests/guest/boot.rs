@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use limosa::guest::{self, GuestCommand};
+use limosa::machine::guest::{self, GuestCommand};
 
 /// Environment variable that makes this test binary run its value as a shell script in a guest.
 const SCRIPT: &str = "LIMOSA_TEST_GUEST";
@@ -34,7 +34,8 @@ fn command(script: &str, folder: &Path) -> GuestCommand {
 pub(crate) fn play_a_role() -> Option<ExitCode> {
     let script = std::env::var(SCRIPT).ok()?;
     let folder = std::env::current_dir().expect("current folder");
-    let ready = limosa::setup::setup(limosa::setup::Consent::Given).expect("setup");
+    let ready =
+        limosa::machine::setup::setup(limosa::machine::setup::Consent::Given).expect("setup");
     let code = guest::run(&command(&script, &folder), &ready).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         99
@@ -141,7 +142,8 @@ fn killing_limosa_kills_the_guest() {
 
 fn a_program_that_is_not_there_is_named() {
     let folder = tempfile::tempdir().expect("temporary folder");
-    let ready = limosa::setup::setup(limosa::setup::Consent::Given).expect("setup");
+    let ready =
+        limosa::machine::setup::setup(limosa::machine::setup::Consent::Given).expect("setup");
     let mut command = command("", folder.path());
     command.program = Some("/nosuch".into());
     let error = guest::run(&command, &ready).expect_err("there is no such program");

@@ -5,7 +5,7 @@
 //! with `LIMOSA_TEST_ROLE` set. `LIMOSA_WORK` names a folder for logs and rows (default: a new one in
 //! the folder of temporary files, where the images always are).
 
-use limosa::sys::{
+use limosa_lab::sys::{
     criu::{Criu, CriuError, Leave, Options},
     process::{ExitState, Launch, Process},
 };
@@ -36,7 +36,7 @@ pub(crate) fn program() -> PathBuf {
 
 /// The criu that works here.
 pub(crate) async fn criu() -> Criu {
-    limosa::setup::criu::get(&program()).await.unwrap().criu
+    limosa::machine::setup::criu::get(&program()).await.unwrap().criu
 }
 
 /// Which part of these tests a process plays.

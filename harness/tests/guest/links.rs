@@ -6,9 +6,13 @@
 
 use anyhow::{Context, Result, ensure};
 use limosa::{
-    lab::{Carrier, Lab},
-    plan::{self, Network, ShapePlan},
+    plan::{self},
     spec::{self, Links},
+};
+use limosa_lab::{
+    lab::{Carrier, Lab},
+    network::Network,
+    shape::ShapePlan,
     sys::{
         flood::{Flood, Flow, flood},
         ping::{Ping, ping},

@@ -4,7 +4,7 @@
 //! all. Nothing outlives a test, since descriptors of this process hold all of it.
 
 use anyhow::{Context, Result, bail, ensure};
-use limosa::sys::{
+use limosa_lab::sys::{
     flood::{Flood, Flow, flood},
     link::{self, End, LOOPBACK, MAIN_TABLE, Mac, Route},
     netlink::Refused,

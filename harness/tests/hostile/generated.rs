@@ -7,12 +7,10 @@
 
 use super::files::{self, Hostile, TINY};
 use limosa::{
-    folders::Folders,
-    node::Shared,
     plan::{self, Action, Plan, TrialPlan},
-    progress::Progress,
-    run::{self, Jobs, Laboratory, Phase, Texts, Throttle, TrialRecord},
+    run::{self, Jobs, Laboratory, Phase, Texts, Throttle, TrialRecord, progress::Progress},
     spec::{self, SpecError},
+    trial::{folders::Folders, node::Shared},
 };
 use limosa_record::row::TrialRow;
 use std::{
@@ -166,7 +164,11 @@ impl Paper<'_> {
             if let Some(command) = &node.command {
                 let www = self.work.join("www");
                 let folder = folders.node(&format!("{name}-command"))?;
-                limosa::node::furnish(command, &folder, Shared { www: &www, certificates: &www })?;
+                limosa::trial::node::furnish(
+                    command,
+                    &folder,
+                    Shared { www: &www, certificates: &www },
+                )?;
             }
         }
         for place in &self.plan.capture {

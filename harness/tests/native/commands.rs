@@ -132,7 +132,7 @@ fn nginx_takes_its_address_and_its_connection_along() {
     let (experiment, topology) =
         limosa::spec::load_experiment(Path::new(NGINX)).expect("the experiment");
     let plan = limosa::plan::resolve(&experiment, &topology).expect("the plan");
-    limosa::setup::programs::get(&plan).expect("get nginx");
+    limosa::machine::setup::programs::get(&plan).expect("get nginx");
     let folder = tempfile::tempdir().expect("temporary folder");
     let output = limosa(
         folder.path(),

@@ -231,7 +231,7 @@ fn nginx_and_curl_do_not_notice_that_nginx_moves() {
     let (experiment, topology) =
         limosa::spec::load_experiment(Path::new(NGINX)).expect("the experiment");
     let plan = limosa::plan::resolve(&experiment, &topology).expect("the plan");
-    limosa::setup::programs::get(&plan).expect("get nginx and curl");
+    limosa::machine::setup::programs::get(&plan).expect("get nginx and curl");
     let folder = tempfile::tempdir().expect("temporary folder");
     let args = [NGINX, "--reps", "1", "--only", "stays", "--only", "away-300ms"];
     let output = limosa(folder.path(), &args);

@@ -5,7 +5,7 @@ use super::{
     files::{self, HEAD, TINY},
     machine::{limosa, number, text},
 };
-use limosa::owner::{self, Owner};
+use limosa_lab::owner::{self, Owner};
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},

@@ -6,13 +6,11 @@ use super::{
     text,
 };
 use limosa::{
-    capture::Capture,
-    lab::pinned::PinnedLab,
-    node::CONTROL,
     plan::{MIGRATION_PORT, SERVER_PORT},
-    sys::netns::Netns,
+    trial::node::CONTROL,
 };
 use limosa_analysis::wire;
+use limosa_lab::{capture::Capture, lab::pinned::PinnedLab, sys::netns::Netns};
 use limosa_record::node::{Reply, Request};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{

@@ -1,7 +1,7 @@
 //! `limosa up` and what belongs to it.
 
 use crate::{machine::lab, text};
-use limosa::{
+use limosa_lab::{
     lab::pinned::PinnedLab,
     sys::ping::{Ping, ping},
 };

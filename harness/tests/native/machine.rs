@@ -180,7 +180,7 @@ pub(crate) fn limosa() -> Command {
     SET_UP.call_once(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.expect("start a runtime").block_on(criu::criu());
-        ::limosa::setup::tools().expect("get rsync and dnsmasq");
+        ::limosa::machine::setup::tools().expect("get rsync and dnsmasq");
     });
     Command::new(criu::program())
 }

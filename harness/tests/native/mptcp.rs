@@ -26,7 +26,7 @@ timeline:
 ";
 
 fn a_download_over_mptcp_survives_the_move_of_its_servers_machine() {
-    if !Path::new(limosa::sys::mptcp::SWITCH).exists() {
+    if !Path::new(limosa_lab::sys::mptcp::SWITCH).exists() {
         limosa_testkit::skip("this kernel has no MPTCP");
     }
     let folder = tempfile::tempdir().expect("temporary folder");

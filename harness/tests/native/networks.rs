@@ -3,9 +3,12 @@
 
 use crate::{machine::lab, text};
 use limosa::{
-    lab::{Carrier, Lab},
-    plan::{self, Network, Reach},
+    plan::{self, Reach},
     spec,
+};
+use limosa_lab::{
+    lab::{Carrier, Lab},
+    network::Network,
     sys::{
         link,
         ping::{Ping, ping},

@@ -36,7 +36,7 @@ const WAYS: [&str; 11] = [
 /// Those of [`WAYS`] that this kernel has.
 fn ways() -> Vec<&'static str> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let report = runtime.expect("start a runtime").block_on(limosa::doctor::examine(None));
+    let report = runtime.expect("start a runtime").block_on(limosa::machine::doctor::examine(None));
     let has = |what: &str| report.techniques.iter().any(|f| f.ok && f.name.contains(what));
     let (tracked, lazy) = (has("soft-dirty"), has("lazy"));
     let possible = |way: &&str| match way.split([' ', ',']).nth(1) {

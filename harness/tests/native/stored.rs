@@ -5,7 +5,7 @@ use crate::{
     run,
 };
 use anyhow::Context;
-use limosa::{
+use limosa_lab::{
     lab::pinned::PinnedLab,
     sys::ping::{Ping, ping},
 };

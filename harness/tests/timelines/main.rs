@@ -9,7 +9,7 @@ use generator::{Allowed, Generator};
 use limosa::{
     plan::{self, Plan},
     spec::{self, Document, Experiment, Topology},
-    timeline,
+    trial::timeline,
 };
 use limosa_record::random::SplitMix64;
 use std::{

@@ -5,7 +5,7 @@ use anyhow::{Result, bail, ensure};
 use limosa::{
     plan::{Action, Anchor, NodePlan, Plan, VariantPlan},
     spec::Role,
-    timeline::{Outcome, Stage},
+    trial::timeline::{Outcome, Stage},
 };
 use limosa_record::{node::Scheme, random::SplitMix64};
 use std::{

@@ -5,9 +5,14 @@ use super::{
     fits::{self, Fit},
     resolve::{Complain, Context, Own},
 };
+use crate::plan::nodes::no_host;
 use crate::{
-    plan::{LinkPlan, MIGRATION_PORT, NodePlan, SERVER_PORT, ShapePlan, nodes::subnets, shape},
-    spec::{Kind, Migrate, PathStep, Restore, Role, Step, Verb, Wish, known},
+    plan::{MIGRATION_PORT, NodePlan, SERVER_PORT, nodes::subnets, shape},
+    spec::{Migrate, PathStep, Restore, Role, Step, Verb, Wish, known},
+};
+use limosa_lab::{
+    network::{Kind, LinkPlan},
+    shape::ShapePlan,
 };
 use limosa_record::unit::Time;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -498,7 +503,7 @@ fn host(
     way: &[PathStep],
     complain: &mut Complain<'_>,
 ) -> Option<SocketAddr> {
-    if let Some((message, hint)) = context.network.no_host(name) {
+    if let Some((message, hint)) = no_host(context.network, name) {
         complain(way, message, hint);
         return None;
     }

@@ -7,10 +7,11 @@ use super::{
     when::{self, Anchor, PACES, Pace, Timed, When},
 };
 use crate::{
-    plan::{LinkPlan, Network, NodePlan, Reach},
+    plan::{NodePlan, Reach},
     spec::{Checkpoint, Document, Experiment, Location, PathStep, Problem, Restore},
 };
 use indexmap::IndexMap;
+use limosa_lab::network::{LinkPlan, Network};
 use limosa_record::node::Scheme;
 use std::{
     cell::RefCell,

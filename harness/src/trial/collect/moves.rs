@@ -1,7 +1,7 @@
 //! What a trial shows of servers that moved, and of files that travelled.
 
 use super::seconds;
-use crate::{action::Move, timeline::Done, transfer::Report};
+use crate::trial::{action::Move, timeline::Done, transfer::Report};
 use limosa_record::row::{TrialRow, event};
 
 /// Something that the harness did. Times are CLOCK_REALTIME in ns.
