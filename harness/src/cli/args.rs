@@ -140,6 +140,9 @@ pub enum Command {
     /// Be a node that does nothing (to find out whether CRIU works)
     #[command(hide = true)]
     Probe,
+    /// Undo what this process had begun when it was interrupted, and end with 130
+    #[command(hide = true)]
+    Undo,
     /// Carry packets between TAP devices (started by the harness)
     #[command(hide = true)]
     Engine,

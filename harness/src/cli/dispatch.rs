@@ -14,6 +14,7 @@ use anyhow::Result;
 use limosa_lab::{
     engine,
     errors::{NotReady, Usage},
+    journal,
     lab::descriptors,
     owner,
 };
@@ -128,6 +129,10 @@ pub(super) fn carry_out(cli: Cli) -> Result<u8> {
         Command::Inspect { lab, json } => lab::inspect(&lab, json),
         Command::Down { lab } => lab::down(&lab),
         Command::Clean => lab::clean(),
+        Command::Undo => {
+            journal::clean_quietly();
+            Ok(exit::INTERRUPTED)
+        }
         Command::Bench { only, json } => bench::bench(only.as_deref(), json),
         Command::Schema { format } => show::schema(format),
         Command::Probe => {

@@ -1,8 +1,8 @@
 //! Ctrl-C, SIGTERM and a closed terminal: the first one asks the run to end, a second one ends it.
 //!
 //! Input: SIGINT, SIGTERM, SIGHUP (signal(7)), from the moment of [`watch`] on. Output: a flag that
-//! turns true with the first signal. With the second one everything that would outlive the process is
-//! undone and the process ends with 130; the kernel takes the rest away.
+//! turns true with the first signal. With the second one the process becomes `limosa undo`, which undoes
+//! everything that would outlive it and ends with 130; the kernel takes the rest away.
 
 use crate::cli::args::exit;
 use crate::machine::guest::ONE_REQUEST;
@@ -10,10 +10,7 @@ use anyhow::{Context, Result};
 use futures_util::future::select_all;
 use limosa_lab::{journal, owner};
 use limosa_record::dir;
-use std::{
-    io, thread,
-    time::{Duration, Instant},
-};
+use std::{io, os::unix::process::CommandExt, process::Command, thread, time::Instant};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -21,9 +18,6 @@ use tokio::{
 
 /// The number of SIGINT among the signals.
 const CTRL_C: usize = 0;
-
-/// What the kernel takes to let go of a dead process' locks.
-const MOMENT: Duration = Duration::from_millis(20);
 
 /// Watches for signals on a thread of its own, so that they are seen whatever the program does.
 ///
@@ -70,12 +64,12 @@ async fn attend(mut signals: Vec<Signal>, tell: &watch::Sender<bool>) {
             continue;
         }
         if tell.send_replace(true) {
-            journal::undo_own();
-            // What it had started and has just ended may have had claims, too.
-            thread::sleep(MOMENT);
-            journal::clean_quietly();
             let _whole = dir::hold_writes();
             owner::give_back();
+            // As another program, so that no thread goes on making what this one takes away.
+            let undo = Command::new("/proc/self/exe").arg("undo").exec();
+            tracing::warn!("undo what was begun: {undo}");
+            journal::undo_own();
             std::process::exit(exit::INTERRUPTED.into());
         }
     }

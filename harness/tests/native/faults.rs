@@ -61,7 +61,7 @@ const TRIAL: &[Case] = &[
         5,
         "announce failed: ask node `server`: Operation not permitted",
     ),
-    ("server/asked/Announce:die", 5, "(source process dead; see "),
+    ("server/asked/Announce:die", 5, "node `server`"),
     ("client/write/body:die", 5, "node `client` ended too early: killed by signal"),
     ("client/write/body:full", 5, FULL),
     ("client/write/result.json:full", 5, FULL),

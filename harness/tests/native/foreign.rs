@@ -26,13 +26,13 @@ for (my $i = 1; ; $i++) {
 }
 "#;
 
-/// Takes datagrams for 4 s, and is content when it never waited for one for long.
+/// Takes datagrams for 9 s, and is content when it never waited for one for long.
 const TAKER: &str = r#"
 use strict; use Socket;
 socket(my $s, PF_INET, SOCK_DGRAM, 0) or die "socket: $!";
 send($s, "hello", 0, pack_sockaddr_in(5000, inet_aton("10.1.0.100"))) // die "send: $!";
 my ($begun, $n) = (time, 0);
-while (time < $begun + 4) {
+while (time < $begun + 9) {
     my $ready = ""; vec($ready, fileno($s), 1) = 1;
     select($ready, undef, undef, 10) or die "nothing came any more after $n";
     recv($s, my $datagram, 1000, 0) // die "recv: $!";
@@ -106,8 +106,8 @@ fn a_sender_never_sees_its_address_gone() {
     for timeline in [
         "{at: 1s, checkpoint: {node: server, as: i}}, {after: i + 300ms, restore: {from: i, on: server-b}}",
         "{at: 1s, migrate: {node: server, to: server-b, technique: cold, transfer: stream}}",
-        "{at: 1s, migrate: {node: server, to: server-b, technique: cold, transfer: page-server}}, \
-         {at: 2500ms, migrate: {node: server, to: server-a, technique: cold, transfer: stream}}",
+        "{at: 1s, migrate: {node: server, to: server-b, technique: cold, transfer: page-server}, name: there}, \
+         {after: there + 500ms, migrate: {node: server, to: server-a, technique: cold, transfer: stream}}",
     ] {
         let (output, run) = strangers(folder.path(), SENDER, timeline);
         assert_eq!(output.status.code(), Some(0), "{timeline}: {}", text(&output));

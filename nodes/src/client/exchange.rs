@@ -13,9 +13,8 @@ use crate::{
 };
 use anyhow::Context;
 use futures_util::future::{Either, FutureExt, select};
-use limosa_record::clock;
 use noq::{Connection, ReadError};
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Instant};
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -32,7 +31,7 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: Status,
-    pub(super) first_byte_ns: i64,
+    pub(super) first_byte: Instant,
     /// Whether it came over the link to the new server.
     pub(super) new: bool,
     /// Whether the other server answered as well.
@@ -49,7 +48,7 @@ enum Side {
 /// An answer whose body is still to be read.
 struct Opened {
     status: Status,
-    first_byte_ns: i64,
+    first_byte: Instant,
     lines: Lines,
     new: bool,
     counted: Counted,
@@ -76,9 +75,9 @@ pub(super) async fn exchange(
         let why = match opened {
             Side::Answered(mut opened) => match read(&mut opened, &mut sink).await {
                 Ok(()) => {
-                    let Opened { status, first_byte_ns, new, counted, .. } = *opened;
+                    let Opened { status, first_byte, new, counted, .. } = *opened;
                     drop(counted);
-                    return Ok(Answer { status, first_byte_ns, new, twice });
+                    return Ok(Answer { status, first_byte, new, twice });
                 }
                 Err(why) => why,
             },
@@ -131,8 +130,8 @@ async fn ask(link: &Arc<Link>, wanted: &Wanted, to: To) -> Side {
     let counted = link.count();
     let failed = match open(&link.connection, wanted, to).await {
         Ok((status, lines)) => {
-            let (first_byte_ns, new) = (clock::now_ns(), link.new);
-            return Side::Answered(Box::new(Opened { status, first_byte_ns, lines, new, counted }));
+            let (first_byte, new) = (Instant::now(), link.new);
+            return Side::Answered(Box::new(Opened { status, first_byte, lines, new, counted }));
         }
         Err(error) => error,
     };

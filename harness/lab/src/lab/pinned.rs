@@ -1,7 +1,7 @@
 //! A lab that stays when the process ends: its namespaces are pinned below `/run/limosa/labs`, and
 //! links in user space are held by a [keeper](super::keeper).
 
-use super::{Backend, Carrier, Lab, keeper::Kept};
+use super::{Backend, Carrier, Lab, descriptors, keeper::Kept};
 use crate::{
     errors::Usage,
     journal::Claim,
@@ -51,6 +51,8 @@ impl PinnedLab {
     /// When there is one of this name, or the kernel refuses; then nothing is left.
     pub fn create(name: &str, network: &Network, backend: Backend) -> Result<Self> {
         let home = folder(name)?;
+        // Here and not by the keeper, whose errors come as text.
+        descriptors::check(network, backend, 1)?;
         private::folder(Path::new(LABS)).context("make the folder of all labs")?;
         let claim = claim(name, &home)?;
         let build = || -> Result<Lab> {

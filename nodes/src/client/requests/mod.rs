@@ -133,7 +133,8 @@ impl Desk<'_> {
                     self.client.events.now(event::FIRST_ANSWER_BY_NEW, detail);
                 }
                 row.response_ns = Some(response_ns);
-                row.first_byte_ns = Some(answer.first_byte_ns - t_ns);
+                let first_byte = answer.first_byte.duration_since(started);
+                row.first_byte_ns = Some(first_byte.as_nanos() as i64);
                 row.outcome =
                     self.judge(&wanted, answer.status.code, answer.status.version, &received);
                 if row.outcome == "ok" {
