@@ -78,7 +78,7 @@ fn neither_a_guest_that_dies_nor_a_trial_that_fails_stops_the_run() {
     let path = folder.path().join("experiments/quickstart.yaml");
     let text = fs::read_to_string(&path).expect("quickstart.yaml");
     // The download is over long before 50 s.
-    let text = text.replace("  - at: 2s\n    checkpoint", "  - at: 50s\n    link_down: {link: router-a--server-a}\n    only: [quic-migrate]\n  - at: 2s\n    checkpoint");
+    let text = text.replace("  - at: 2s\n    checkpoint", "  - at: 50s\n    link_down: {link: router--server-a}\n    only: [quic-migrate]\n  - at: 2s\n    checkpoint");
     fs::write(&path, text).expect("write quickstart.yaml");
     let two = ["--only", "quic-migrate", "--only", "multipath-migrate"];
     let arguments = [&["run", "experiments/quickstart.yaml", "--on", "guest"][..], &two].concat();
